@@ -4,3 +4,7 @@
 //! network. Bytes from outside are parsed once, into types that can't hold an invalid value.
 
 pub mod ids;
+pub mod lock;
+pub mod threshold;
+#[cfg(test)]
+mod vectors;

@@ -2,9 +2,9 @@
 //!
 //! # Specification
 //!
-//! Boneh-Franklin identity-based encryption, FullIdent (<https://eprint.iacr.org/2001/090>, section 4.2), with keys in G1 and
-//! signatures in G2, in the form that drand's timelock encryption gave it (<https://eprint.iacr.org/2023/189>;
-//! interoperable with tlock-js for a G2 beacon). The identity is [`Message::to_bytes`], hashed to G2 with the
+//! Boneh-Franklin identity-based encryption, FullIdent (<https://eprint.iacr.org/2001/090>, section 4.2),
+//! with keys in G1 and signatures in G2, in the form that drand's timelock encryption gave it
+//! (<https://eprint.iacr.org/2023/189>; interoperable with tlock-js for a G2 beacon). The identity is [`Message::to_bytes`], hashed to G2 with the
 //! ciphersuite of [`crate::threshold`]: so the private key of an identity is the token for that message.
 //!
 //! With P the generator of G1, PK the cluster's key, Q the message hashed to G2, and a file key of 16 bytes:
@@ -19,7 +19,8 @@
 //! H2(g)    = the first 16 bytes of SHA-256("IBE-H2" || g)
 //! H4(s)    = the first 16 bytes of SHA-256("IBE-H4" || s)
 //! H3(s, m) = for i = 1, 2, ...: SHA-256(i as u16, little-endian || SHA-256("IBE-H3" || s || m)),
-//!            its highest bit cleared, read big-endian: the first that is below the group's order
+//!            its first byte shifted right by one bit, read big-endian: the first that lies strictly
+//!            between 0 and the group's order
 //! ```
 //!
 //! A [`Locked`] is U || V || W. In H2, g is written as twelve base-field elements of 48 bytes, big-endian, the
@@ -40,16 +41,14 @@
 
 use core::fmt;
 
-use blst::blst_fp12;
+use blst::{blst_fp12, min_pk};
 use rand::{CryptoRng, RngCore};
 use sha2::{Digest as _, Sha256};
-use threshold_crypto::group::Curve;
-use threshold_crypto::group::prime::PrimeCurveAffine;
-use threshold_crypto::{Fr, G1Affine, G2Affine, hash_g2};
+use threshold_crypto::{G1Affine, G2Affine};
 use zeroize::Zeroizing;
 
 use crate::ids::Digest;
-use crate::threshold::{self, Message, PublicKey, Token, parse_g1};
+use crate::threshold::{self, Message, PublicKey, SUITE, Token, parse_g1};
 
 /// The length of a file key, and of V and W.
 const KEY: usize = 16;
@@ -192,7 +191,9 @@ fn h3(sigma: &[u8; KEY], file_key: &[u8; KEY]) -> Option<min_pk::SecretKey> {
     (1..u16::MAX).find_map(|i| {
         let digest = Sha256::new().chain_update(i.to_le_bytes()).chain_update(*seed).finalize();
         let mut bytes = Zeroizing::new(<[u8; 32]>::from(digest));
-        bytes[0] &= 0x7f;
+        if let Some(first) = bytes.first_mut() {
+            *first >>= 1;
+        }
         min_pk::SecretKey::from_bytes(&*bytes).ok()
     })
 }
@@ -214,3 +215,6 @@ fn xor(a: &[u8; KEY], b: &[u8; KEY]) -> Zeroizing<[u8; KEY]> {
     result.iter_mut().zip(b).for_each(|(to, from)| *to ^= from);
     result
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,11 +39,11 @@ mod tests;
 pub use combine::combine;
 pub use key::{Commitment, KeyShare, deal};
 pub use message::Message;
-pub use point::{PublicKey, Share, SharePublicKey, Token};
 pub(crate) use point::parse_g1;
+pub use point::{PublicKey, Share, SharePublicKey, Token};
 
 /// The ciphersuite's domain separation tag.
-const SUITE: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_NUL_";
+pub(crate) const SUITE: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_NUL_";
 
 /// Why bytes are no key, share or token, or why shares make no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -30,11 +30,7 @@ pub(super) fn parse_g2(what: &'static str, bytes: &[u8]) -> Result<G2Affine, Err
 }
 
 fn check_length(what: &'static str, expected: usize, bytes: &[u8]) -> Result<(), Error> {
-    if bytes.len() == expected {
-        Ok(())
-    } else {
-        Err(Error::Length { what, expected, found: bytes.len() })
-    }
+    if bytes.len() == expected { Ok(()) } else { Err(Error::Length { what, expected, found: bytes.len() }) }
 }
 
 fn point_error(what: &'static str, bytes: &[u8], fault: BLST_ERROR) -> Error {
