@@ -45,8 +45,8 @@ impl Payload for Card {
         map.key(reader, 1)?;
         let address = terms::read_address(reader).map_err(|error| invalid(&error))?;
         map.key(reader, 2)?;
-        let sealing_key =
-            SealingPublicKey::from_bytes(reader.bytes32("the sealing key")?).map_err(|error| invalid(&error))?;
+        let sealing_key = SealingPublicKey::from_bytes(reader.bytes32("the sealing key")?)
+            .map_err(|error| invalid(&error))?;
         map.key(reader, 3)?;
         Ok(Self { address, sealing_key, created: terms::read_seconds(reader, "created")? })
     }

@@ -84,7 +84,13 @@ impl Payload for Head {
     }
 
     fn write(&self, writer: &mut Writer) {
-        writer.uint(1).bytes(self.cluster.as_bytes()).uint(2).uint(u64::from(self.epoch)).uint(3).uint(self.term);
+        writer
+            .uint(1)
+            .bytes(self.cluster.as_bytes())
+            .uint(2)
+            .uint(u64::from(self.epoch))
+            .uint(3)
+            .uint(self.term);
         writer.uint(4).uint(self.sequence).uint(5).bytes(self.previous.as_bytes());
         writer.uint(6).uint(self.time.millis()).uint(7).bytes(self.batch.as_bytes());
     }

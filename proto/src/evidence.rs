@@ -359,10 +359,11 @@ fn check_answer<P: Payload<Signer = Chain> + AsRef<Answer>>(
     if let Some(expected) = key.filter(|key| *key != found) {
         return Err(Error::ForeignKey { what, expected, found });
     }
-    answer
-        .signer()
-        .verify(view.anchors(), address.as_str(), at)
-        .map_err(|source| Error::Certificate { what, address: address.clone(), source })?;
+    answer.signer().verify(view.anchors(), address.as_str(), at).map_err(|source| Error::Certificate {
+        what,
+        address: address.clone(),
+        source,
+    })?;
     answer.verify_by_chain().map_err(|source| Error::Cose { what, source })?;
     Ok(answer.digest())
 }

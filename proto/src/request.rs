@@ -57,7 +57,9 @@ pub enum Error {
         found: Digest,
     },
     /// Its time is too far from the server's clock.
-    #[error("the request was signed at {signed}, and the server's time is {server}: they may differ by {WINDOW}")]
+    #[error(
+        "the request was signed at {signed}, and the server's time is {server}: they may differ by {WINDOW}"
+    )]
     Time {
         /// The request's time.
         signed: Timestamp,
@@ -208,11 +210,12 @@ impl Payload for Request {
         let cluster = ClusterId::new(reader.bytes32("the cluster id")?);
         map.key(reader, 2)?;
         let name = reader.text("the method", 16)?;
-        let method = Method::ALL.into_iter().find(|method| method.name() == name).ok_or(cbor::Error::Value {
-            what: "the method",
-            expected: "redeem, withdraw, refuse, status or proof",
-            found: name.to_owned(),
-        })?;
+        let method =
+            Method::ALL.into_iter().find(|method| method.name() == name).ok_or(cbor::Error::Value {
+                what: "the method",
+                expected: "redeem, withdraw, refuse, status or proof",
+                found: name.to_owned(),
+            })?;
         map.key(reader, 3)?;
         let exchange = ExchangeId::new(reader.bytes32("the exchange id")?);
         map.key(reader, 4)?;

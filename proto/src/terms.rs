@@ -37,7 +37,9 @@ pub enum Error {
 
 /// What is wrong with an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is no address: expected local@domain in ASCII, 3 to 254 characters, the domain in lower case")]
+#[error(
+    "{found:?} is no address: expected local@domain in ASCII, 3 to 254 characters, the domain in lower case"
+)]
 pub struct AddressError {
     /// What was given.
     pub found: String,
@@ -221,12 +223,12 @@ fn read(reader: &mut Reader<'_>) -> Result<Fields, Error> {
     let nonce = reader.fixed("the nonce", "16 bytes")?;
     map.key(reader, 4)?;
     reader.array_of("the sender", 2, "2")?;
-    let sender = Sender { address: read_address(reader)?, key: KeyId::new(reader.bytes32("the sender's key id")?) };
+    let sender =
+        Sender { address: read_address(reader)?, key: KeyId::new(reader.bytes32("the sender's key id")?) };
     map.key(reader, 5)?;
     reader.array_of("the recipient", 2, "2")?;
     let address = read_address(reader)?;
-    let key =
-        if reader.null() { None } else { Some(KeyId::new(reader.bytes32("the recipient's key id")?)) };
+    let key = if reader.null() { None } else { Some(KeyId::new(reader.bytes32("the recipient's key id")?)) };
     map.key(reader, 6)?;
     let content = Digest::new(reader.bytes32("the content's digest")?);
     map.key(reader, 7)?;
@@ -271,7 +273,10 @@ mod tests {
         for good in ["a@b", "sender@example.org", "O'Neil+tag@mail.example.org", "a.b-c@1.example"] {
             assert_eq!(Address::parse(good).map(|address| address.to_string()).as_deref(), Ok(good));
         }
-        for bad in ["", "a", "@b", "a@", "a b@c", "a@B.org", "ä@b.org", "a@b..org", ".a@b", "a@-b", "a\r\n@b", "a@b@c"] {
+        for bad in [
+            "", "a", "@b", "a@", "a b@c", "a@B.org", "ä@b.org", "a@b..org", ".a@b", "a@-b", "a\r\n@b",
+            "a@b@c",
+        ] {
             assert!(Address::parse(bad).is_err(), "{bad}");
         }
         assert!(Address::parse(&format!("a@{}", "b".repeat(300))).is_err());

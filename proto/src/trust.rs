@@ -99,7 +99,8 @@ impl Trust {
         let mut map = reader.map()?;
         map.tagged(&mut reader, TAG)?;
         map.key(&mut reader, 1)?;
-        let genesis = View::parse_genesis(reader.bytes()?).map_err(|source| Error::View { epoch: 0, source })?;
+        let genesis =
+            View::parse_genesis(reader.bytes()?).map_err(|source| Error::View { epoch: 0, source })?;
         map.key(&mut reader, 2)?;
         let token = read_token(&mut reader, 0)?;
         let mut trust = Self::new(genesis, token)?;

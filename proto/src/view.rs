@@ -26,6 +26,7 @@ const GENESIS: &str = "fairpost/genesis/v1";
 const VIEW: &str = "fairpost/view/v1";
 const MAX_ANCHORS: u64 = 64;
 const MAX_KEYS: u64 = 64;
+const POINT_BYTES: usize = 48;
 
 /// The largest view that is read at all.
 pub const MAX_BYTES: usize = 512 * 1024;
@@ -242,7 +243,7 @@ impl View {
         body: Constitution,
     ) -> Result<Self, Error> {
         let quorum = Quorum::new(body.members.len(), body.faults)?;
-        let points = body.commitment.len();
+        let points = body.commitment.threshold();
         if points != quorum.q() {
             return Err(value("the number of points in the commitment", "q", points as u64).into());
         }
@@ -259,7 +260,10 @@ impl View {
         let key_ids: Vec<KeyId> = body.members.iter().map(Member::key_id).collect();
         for (member, key) in body.members.iter().zip(&key_ids) {
             if key_ids.iter().filter(|other| *other == key).count() > 1 {
-                return Err(Error::Member { name: member.name.clone(), problem: "another member has its key" });
+                return Err(Error::Member {
+                    name: member.name.clone(),
+                    problem: "another member has its key",
+                });
             }
         }
         if body.agreeing > body.operators.len() as u64 || (body.agreeing == 0 && !body.operators.is_empty()) {
@@ -393,9 +397,8 @@ fn write_constitution(writer: &mut Writer, body: &Constitution) {
         writer.uint(2).bytes(member.identity.as_bytes());
     }
     writer.uint(3).uint(body.faults as u64);
-    let points = body.commitment.to_points();
-    writer.uint(4).array(points.len());
-    for point in &points {
+    writer.uint(4).array(body.commitment.threshold());
+    for point in body.commitment.to_bytes().chunks(POINT_BYTES) {
         writer.bytes(point);
     }
     let keys = |writer: &mut Writer, keys: &[VerifyingKey]| {
@@ -425,8 +428,11 @@ fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitut
     let faults = reader.uint()?.min(Quorum::MAX_SERVERS as u64) as usize;
     map.key(reader, 4)?;
     let points = reader.array("the commitment", Quorum::MAX_SERVERS as u64)?;
-    let points = (0..points).map(|_| reader.bytes()).collect::<Result<Vec<_>, _>>()?;
-    let commitment = Commitment::parse(&points)?;
+    let mut commitment = Vec::new();
+    for _ in 0..points {
+        commitment.extend(reader.fixed::<POINT_BYTES>("a point of the commitment", "48 bytes")?);
+    }
+    let commitment = Commitment::parse(&commitment, points as usize)?;
     map.key(reader, 5)?;
     let operators = read_keys(reader, "operator")?;
     map.key(reader, 6)?;
@@ -435,7 +441,8 @@ fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitut
     let count = reader.array("the trust anchors", MAX_ANCHORS)? as usize;
     let mut anchors = Vec::new();
     for place in 0..count {
-        anchors.push(Anchor::parse(reader.bytes()?.to_vec()).map_err(|source| Error::Anchor { place, source })?);
+        anchors
+            .push(Anchor::parse(reader.bytes()?.to_vec()).map_err(|source| Error::Anchor { place, source })?);
     }
     map.key(reader, 8)?;
     let auditors = read_keys(reader, "auditor")?;

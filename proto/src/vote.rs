@@ -137,7 +137,13 @@ impl Payload for Vote {
 
     fn write(&self, writer: &mut Writer) {
         writer.uint(1).bytes(self.cluster.as_bytes()).uint(2).uint(u64::from(self.epoch));
-        writer.uint(3).uint(self.sequence).uint(4).uint(self.log_size).uint(5).bytes(self.log_root.as_bytes());
+        writer
+            .uint(3)
+            .uint(self.sequence)
+            .uint(4)
+            .uint(self.log_size)
+            .uint(5)
+            .bytes(self.log_root.as_bytes());
         writer.uint(6).bytes(self.ballot.as_bytes()).uint(7).uint(self.number);
     }
 }
@@ -201,8 +207,8 @@ impl Certificate {
         let count = reader.array("the votes", Quorum::MAX_SERVERS as u64)?;
         let mut votes: Vec<(Signed<Vote>, InclusionProof)> = Vec::new();
         for place in 0..count as usize {
-            let (vote, proof) =
-                Signed::<Vote>::parse_proved(reader.bytes()?).map_err(|source| Error::Vote { place, source })?;
+            let (vote, proof) = Signed::<Vote>::parse_proved(reader.bytes()?)
+                .map_err(|source| Error::Vote { place, source })?;
             if let Some((last, _)) = votes.last().filter(|(last, _)| last.signer() >= vote.signer()) {
                 return Err(Error::Order { place, before: *last.signer(), found: *vote.signer() });
             }
@@ -253,9 +259,7 @@ fn read_proof(bytes: &[u8]) -> Result<InclusionProof, cbor::Error> {
     reader.array_of("the inclusion proof", 3, "3")?;
     let (tree_size, leaf_index) = (reader.uint()?, reader.uint()?);
     let length = reader.array("the inclusion path", 63)?;
-    let path = (0..length)
-        .map(|_| reader.bytes32("a node").map(Digest::new))
-        .collect::<Result<_, _>>()?;
+    let path = (0..length).map(|_| reader.bytes32("a node").map(Digest::new)).collect::<Result<_, _>>()?;
     reader.finish()?;
     Ok(InclusionProof { tree_size, leaf_index, path })
 }

@@ -1,0 +1,216 @@
+//! A node's own configuration: where its files are, where it listens, how patient its Raft is.
+//!
+//! Nothing that the cluster must agree on is configured here: members, quorum, skew, grace and lifetimes stand in the
+//! view. Relative paths are relative to the file's own folder. An unknown key is an error, so that a typo can't pass for
+//! a default. A value is taken from the environment (`FAIRPOST_…`, a double underscore between table and key) before the
+//! file, and from the file before the default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such file.
+    #[error("there is no configuration at {0}; `fairpostctl init` makes one")]
+    Missing(PathBuf),
+    /// A key or value is wrong.
+    #[error("the configuration {path}: {source}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What figment found.
+        source: Box<figment::Error>,
+    },
+    /// Two values do not go together.
+    #[error("the configuration {path}: {problem}")]
+    Conflict {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+}
+
+/// A node's configuration.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node's name in the view.
+    pub name: String,
+    /// Where it serves gRPC: address and port.
+    pub listen: SocketAddr,
+    /// Where it serves metrics and probes over plain HTTP; none: nowhere.
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// The folder for its databases.
+    #[serde(default = "default_data")]
+    pub data: PathBuf,
+    /// The cluster's genesis and views.
+    #[serde(default = "default_trust")]
+    pub trust: PathBuf,
+    /// This node's identity key: Ed25519, PKCS#8, PEM, mode 0600.
+    #[serde(default = "default_identity")]
+    pub identity: PathBuf,
+    /// This node's TLS key and certificate, PEM, mode 0600.
+    #[serde(default = "default_tls")]
+    pub tls: PathBuf,
+    /// This node's share of the cluster's key, mode 0600.
+    #[serde(default = "default_share")]
+    pub share: PathBuf,
+    /// How patient Raft is.
+    #[serde(default)]
+    pub raft: Raft,
+    /// What a request may cost.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// How patient Raft is. All nodes of a cluster should have the same values.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raft {
+    /// Milliseconds between a leader's heartbeats.
+    pub heartbeat_millis: u64,
+    /// The shortest silence, in milliseconds, after which a follower stands for election.
+    pub election_min_millis: u64,
+    /// The longest.
+    pub election_max_millis: u64,
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self { heartbeat_millis: 100, election_min_millis: 500, election_max_millis: 1000 }
+    }
+}
+
+/// What a request may cost.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long, in milliseconds, a request may take when its caller sets no deadline.
+    pub request_millis: u64,
+    /// How many requests are served at once.
+    pub concurrent_requests: usize,
+    /// How many commands are ordered in one entry.
+    pub batch: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { request_millis: 10_000, concurrent_requests: 1024, batch: 256 }
+    }
+}
+
+fn default_data() -> PathBuf {
+    "data".into()
+}
+
+fn default_trust() -> PathBuf {
+    "../cluster.trust".into()
+}
+
+fn default_identity() -> PathBuf {
+    "identity.key".into()
+}
+
+fn default_tls() -> PathBuf {
+    "tls.pem".into()
+}
+
+fn default_share() -> PathBuf {
+    "share.toml".into()
+}
+
+impl Config {
+    /// Reads the configuration at `path`; its paths come back resolved.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        if !path.is_file() {
+            return Err(Error::Missing(path.to_owned()));
+        }
+        let figment =
+            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("FAIRPOST_").split("__"));
+        let mut config: Self = figment
+            .extract()
+            .map_err(|source| Error::Invalid { path: path.to_owned(), source: Box::new(source) })?;
+        config.check().map_err(|problem| Error::Conflict { path: path.to_owned(), problem })?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for file in
+            [&mut config.data, &mut config.trust, &mut config.identity, &mut config.tls, &mut config.share]
+        {
+            *file = folder.join(&*file);
+        }
+        Ok(config)
+    }
+
+    /// The configuration as a file's text.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let raft = self.raft;
+        if self.name.is_empty() {
+            return Err("name is empty; expected the node's name in the view".into());
+        }
+        if raft.heartbeat_millis == 0 || raft.heartbeat_millis * 2 > raft.election_min_millis {
+            return Err(format!(
+                "raft.heartbeat_millis is {}; expected 1 to half of raft.election_min_millis ({})",
+                raft.heartbeat_millis, raft.election_min_millis
+            ));
+        }
+        if raft.election_min_millis >= raft.election_max_millis {
+            return Err(format!(
+                "raft.election_min_millis is {}; expected less than raft.election_max_millis ({})",
+                raft.election_min_millis, raft.election_max_millis
+            ));
+        }
+        let most = fairpost_proto::entry::MAX_COMMANDS;
+        if self.limits.batch == 0 || self.limits.batch > most {
+            return Err(format!("limits.batch is {}; expected 1 to {most}", self.limits.batch));
+        }
+        if self.limits.concurrent_requests == 0 || self.limits.request_millis == 0 {
+            return Err("limits.concurrent_requests and limits.request_millis must not be 0".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fairpostd.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn two_lines_are_a_configuration() {
+        let config = load("name = 'n1'\nlisten = '127.0.0.1:7401'").unwrap();
+        assert_eq!(config.raft, Raft::default());
+        assert!(config.data.ends_with("data") && config.data.is_absolute());
+    }
+
+    #[test]
+    fn a_typo_names_the_key_and_the_file() {
+        let error = load("name = 'n1'\nlisten = '127.0.0.1:7401'\nlisten_adress = 1").unwrap_err();
+        assert!(error.contains("listen_adress") && error.contains("fairpostd.toml"), "{error}");
+        let error = load("name = 'n1'\nlisten = '127.0.0.1:7401'\n[raft]\nheartbeat = 1").unwrap_err();
+        assert!(error.contains("heartbeat"), "{error}");
+    }
+
+    #[test]
+    fn values_that_do_not_go_together_are_refused() {
+        let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\n[raft]\nheartbeat_millis = 400").unwrap_err();
+        assert!(error.contains("400") && error.contains("500"), "{error}");
+        assert!(load("name = ''\nlisten = '127.0.0.1:1'").is_err());
+        assert!(load("listen = '127.0.0.1:1'").unwrap_err().contains("name"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The ledger: the deterministic machine that turns ordered commands into provisional verdicts and evidence-log leaves.
+//!
+//! # Specification
+//!
+//! Every node feeds it the same entries in the same order and gets the same leaves:
+//!
+//! - [`decide()`]: what one command does to one exchange.
+//! - [`apply()`]: what an entry does: its head is checked, each command is verified and decided, and each new verdict
+//!   becomes a leaf of the evidence log.
+//!
+//! A verdict here is *provisional*: it is what the order says. It becomes final by the votes, the certificate and the
+//! token that [`crate::witness`] sees to.
+//!
+//! # Relies on
+//!
+//! Nothing but its arguments: no clock, no disk, no network. Time is the entry's, keys and rules are the view's.
+//!
+//! # Guarantees
+//!
+//! - One leaf per exchange in round 1 ([`decide()`]; `no_order_of_commands_decides_an_exchange_twice`).
+//! - A command that does not verify changes nothing ([`apply()`]; `forged_commands_change_nothing`).
+//! - An entry that does not follow the last one changes nothing ([`apply()`]; `entries_must_follow_one_another`).
+
+mod apply;
+mod decide;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, Exchanges, Outcome, Void, apply};
+pub use decide::{Decision, decide};
+pub use record::{Block, Error, Exchange, State};

@@ -1,0 +1,207 @@
+//! The file that a dealt share lies in.
+//!
+//! # Guarantees
+//!
+//! - It is readable by its owner only, or it is not used.
+//! - It is bound to one witness store before its first signature, and the binding is on disk before it is used.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fairpost_proto::ids::ClusterId;
+use fairpost_proto::threshold::{Commitment, KeyShare};
+use fairpost_proto::view::View;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::KeySource;
+
+/// Why a share can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read or written.
+    #[error("the file {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error("the file {path} has mode {mode:04o}; it holds a secret: run `chmod 0600` on it")]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is not a share file.
+    #[error("the share file {path}: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It is of another cluster.
+    #[error("the share file {path} is of cluster {found}, and this node's is {expected}")]
+    Cluster {
+        /// The file.
+        path: PathBuf,
+        /// This node's cluster.
+        expected: ClusterId,
+        /// The file's, as it stands there.
+        found: String,
+    },
+    /// It is another member's, or of another view.
+    #[error("the share file {path} is for member {found} in epoch {epoch}, and this is {expected}")]
+    Member {
+        /// The file.
+        path: PathBuf,
+        /// This node's name.
+        expected: String,
+        /// The file's.
+        found: String,
+        /// The file's epoch.
+        epoch: u32,
+    },
+    /// The share does not match the public commitment.
+    #[error("the share in {path} does not match the cluster's public commitment: restore the right file")]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    format: u32,
+    cluster: String,
+    epoch: u32,
+    member: String,
+    share: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    witness: Option<String>,
+}
+
+/// A dealt share, from its file.
+pub struct ShareFile {
+    path: PathBuf,
+    cluster: ClusterId,
+    member: String,
+    epoch: u32,
+    commitment: Commitment,
+    share: KeyShare,
+    witness: Option<[u8; 16]>,
+}
+
+impl ShareFile {
+    /// Writes the file for `member`'s share, which is not bound to a witness store yet.
+    pub fn create(path: &Path, view: &View, member: &str, share: &KeyShare) -> Result<(), Error> {
+        write(path, view.cluster(), view.epoch(), member, share, None)
+    }
+
+    /// Opens the file and checks the share against the view's commitment.
+    pub fn open(path: &Path, view: &View, member: &str) -> Result<Self, Error> {
+        let malformed = |problem: String| Error::Malformed { path: path.to_owned(), problem };
+        let raw = read_private(path)?;
+        let text: Text = toml::from_str(&raw).map_err(|error| malformed(error.message().to_owned()))?;
+        if text.format != 1 {
+            return Err(malformed(format!("format {}, expected 1", text.format)));
+        }
+        if text.cluster != view.cluster().to_string() {
+            let (expected, found) = (view.cluster(), text.cluster);
+            return Err(Error::Cluster { path: path.to_owned(), expected, found });
+        }
+        if text.member != member || text.epoch != view.epoch() {
+            let (expected, found, epoch) = (member.to_owned(), text.member, text.epoch);
+            return Err(Error::Member { path: path.to_owned(), expected, found, epoch });
+        }
+        let share = Zeroizing::new(text.share);
+        let share = Zeroizing::new(hex::decode(&*share).map_err(|_| malformed("the share is not hexadecimal".into()))?);
+        let share: Zeroizing<[u8; 32]> = Zeroizing::new(
+            share.as_slice().try_into().map_err(|_| malformed(format!("a share of {} bytes, not 32", share.len())))?,
+        );
+        let share = KeyShare::from_bytes(&share).map_err(|error| malformed(error.to_string()))?;
+        let witness = match text.witness {
+            None => None,
+            Some(id) => {
+                let id = hex::decode(&id).ok().and_then(|id| id.try_into().ok());
+                Some(id.ok_or_else(|| malformed("the witness id is not 16 bytes of hexadecimal".into()))?)
+            }
+        };
+        let commitment = view.constitution().commitment.clone();
+        let expected = view.member_by_name(member).map(|(index, _)| commitment.share_key(index));
+        if expected != Some(share.public_share()) {
+            return Err(Error::Mismatch { path: path.to_owned() });
+        }
+        let (path, cluster, member, epoch) = (path.to_owned(), view.cluster(), member.to_owned(), view.epoch());
+        Ok(Self { path, cluster, member, epoch, commitment, share, witness })
+    }
+}
+
+impl KeySource for ShareFile {
+    fn commitment(&self) -> &Commitment {
+        &self.commitment
+    }
+
+    fn share(&self) -> &KeyShare {
+        &self.share
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    fn witness(&self) -> Option<[u8; 16]> {
+        self.witness
+    }
+
+    fn bind(&mut self, witness: [u8; 16]) -> Result<(), Error> {
+        write(&self.path, self.cluster, self.epoch, &self.member, &self.share, Some(witness))?;
+        self.witness = Some(witness);
+        Ok(())
+    }
+}
+
+fn write(
+    path: &Path,
+    cluster: ClusterId,
+    epoch: u32,
+    member: &str,
+    share: &KeyShare,
+    witness: Option<[u8; 16]>,
+) -> Result<(), Error> {
+    let share = hex::encode(&*share.to_bytes());
+    let witness = witness.map(hex::encode);
+    let text = Text { format: 1, cluster: cluster.to_string(), epoch, member: member.to_owned(), share, witness };
+    let rendered = toml::to_string(&text)
+        .map_err(|error| Error::Malformed { path: path.to_owned(), problem: error.to_string() })?;
+    drop(Zeroizing::new(text.share));
+    write_private(path, &Zeroizing::new(rendered))
+}
+
+/// Reads a secret file, if nobody but its owner may.
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(Error::Mode { path: path.to_owned(), mode });
+    }
+    fs::read_to_string(path).map(Zeroizing::new).map_err(io)
+}
+
+/// Writes a secret file of mode 0600 as a whole: after a crash there is the old content or the new, never a part.
+pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let fresh = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(io)?;
+    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&fresh, path).map_err(io)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}

@@ -1,0 +1,232 @@
+//! Counting votes: from signed ballots to the leaves of an entry that a quorum voted for.
+//!
+//! # Guarantees
+//!
+//! - A vote counts only with its author's signature, for this entry of this cluster in this view, and for the leaves
+//!   whose tree has the signed ballot root ([`Tally::add`]).
+//! - One ballot per member and entry: a second, different one is reported with both ([`Problem::Equivocation`]) and not
+//!   counted beside the first.
+
+use std::collections::BTreeMap;
+
+use fairpost_proto::cose::{self, Signed};
+use fairpost_proto::ids::{ClusterId, Digest};
+use fairpost_proto::merkle;
+use fairpost_proto::view::View;
+use fairpost_proto::vote::{Certificate, Vote};
+
+use crate::ledger::Block;
+
+/// Which leaves of an entry: bit `i` stands for leaf `i`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Leaves(Vec<u8>);
+
+impl Leaves {
+    /// None of `count` leaves.
+    pub fn none(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(8)])
+    }
+
+    /// From the wire: bit `i` of byte `i / 8`, least significant first, for exactly `count` leaves, no bit beyond.
+    pub fn parse(bytes: &[u8], count: usize) -> Option<Self> {
+        let leaves = Self(bytes.to_vec());
+        let beyond = (count..bytes.len() * 8).any(|place| leaves.contains(place));
+        (bytes.len() == count.div_ceil(8) && !beyond).then_some(leaves)
+    }
+
+    /// As they go over the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Adds a leaf.
+    pub fn insert(&mut self, place: usize) {
+        if let Some(byte) = self.0.get_mut(place / 8) {
+            *byte |= 1 << (place % 8);
+        }
+    }
+
+    /// Whether a leaf is among them.
+    pub fn contains(&self, place: usize) -> bool {
+        self.0.get(place / 8).is_some_and(|byte| byte >> (place % 8) & 1 == 1)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether all of `other` are among these.
+    pub fn covers(&self, other: &Self) -> bool {
+        (0..other.0.len() * 8).all(|place| !other.contains(place) || self.contains(place))
+    }
+}
+
+/// The hashes of an entry's leaves that stand in a ballot, in order.
+pub fn ballot(block: &Block, leaves: &Leaves) -> Vec<Digest> {
+    let chosen = block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place));
+    chosen.map(|(_, leaf)| leaf.hash()).collect()
+}
+
+/// Why a vote does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// It is for another cluster.
+    #[error("the vote is for cluster {found}, expected {expected}")]
+    Cluster {
+        /// This cluster.
+        expected: ClusterId,
+        /// The vote's.
+        found: ClusterId,
+    },
+    /// It was given in another view.
+    #[error("the vote is of epoch {found}, expected {expected}")]
+    Epoch {
+        /// The view's.
+        expected: u32,
+        /// The vote's.
+        found: u32,
+    },
+    /// It is for another entry.
+    #[error("the vote is on entry {found}, expected {expected}")]
+    Sequence {
+        /// The entry's sequence.
+        expected: u64,
+        /// The vote's.
+        found: u64,
+    },
+    /// Nobody in the view signed it.
+    #[error("the vote is by {0}, who is no member")]
+    NoMember(fairpost_proto::ids::KeyId),
+    /// Its signature does not hold.
+    #[error("{0}")]
+    Signature(#[from] cose::Error),
+    /// The leaves that came with it do not have the root that was signed.
+    #[error("the vote's ballot has root {expected}, but the leaves named have {found}")]
+    Ballot {
+        /// The root that was signed.
+        expected: Digest,
+        /// The root of the leaves named.
+        found: Digest,
+    },
+    /// A member signed two ballots for one entry.
+    #[error("member {member} signed ballot {first} and ballot {second} for one entry")]
+    Equivocation {
+        /// The member's name.
+        member: String,
+        /// Root of the ballot that came first.
+        first: Digest,
+        /// Root of the other.
+        second: Digest,
+    },
+}
+
+/// A vote that counts, with the leaves in its ballot.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// The signed vote.
+    pub vote: Signed<Vote>,
+    /// The leaves that it is for.
+    pub leaves: Leaves,
+}
+
+/// The votes on one entry, by the member's index.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    block: Block,
+    votes: BTreeMap<u16, Counted>,
+}
+
+impl Tally {
+    /// No votes yet on the leaves of `block`.
+    pub const fn new(block: Block) -> Self {
+        Self { block, votes: BTreeMap::new() }
+    }
+
+    /// The entry's leaves.
+    pub const fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Counts a vote; `false` if it was there already.
+    pub fn add(&mut self, view: &View, counted: Counted) -> Result<bool, Problem> {
+        let vote = counted.vote.payload();
+        let (expected, found) = (view.cluster(), vote.cluster);
+        if expected != found {
+            return Err(Problem::Cluster { expected, found });
+        }
+        let (expected, found) = (view.epoch(), vote.epoch);
+        if expected != found {
+            return Err(Problem::Epoch { expected, found });
+        }
+        let (expected, found) = (self.block.sequence, vote.sequence);
+        if expected != found {
+            return Err(Problem::Sequence { expected, found });
+        }
+        let signer = *counted.vote.signer();
+        let (index, member) = view.member_by_key(signer).ok_or(Problem::NoMember(signer))?;
+        if self.votes.get(&index).is_some_and(|held| held.vote.bytes() == counted.vote.bytes()) {
+            return Ok(false);
+        }
+        counted.vote.verify(&member.identity)?;
+        let (expected, found) = (vote.ballot, merkle::root(&ballot(&self.block, &counted.leaves)));
+        if expected != found {
+            return Err(Problem::Ballot { expected, found });
+        }
+        if let Some(held) = self.votes.get(&index) {
+            let (first, second) = (held.vote.payload().ballot, vote.ballot);
+            if first == second {
+                return Ok(false);
+            }
+            return Err(Problem::Equivocation { member: member.name.clone(), first, second });
+        }
+        self.votes.insert(index, counted);
+        Ok(true)
+    }
+
+    /// The votes that count.
+    pub fn votes(&self) -> impl Iterator<Item = &Counted> {
+        self.votes.values()
+    }
+
+    /// Whose votes are still missing, by index.
+    pub fn missing(&self, view: &View) -> Vec<u16> {
+        (0..view.quorum().n() as u16).filter(|index| !self.votes.contains_key(index)).collect()
+    }
+
+    /// The leaves that a quorum voted for.
+    pub fn certified(&self, view: &View) -> Leaves {
+        let mut certified = Leaves::none(self.block.leaves.len());
+        for place in 0..self.block.leaves.len() {
+            if self.votes.values().filter(|counted| counted.leaves.contains(place)).count()
+                >= view.quorum().q()
+            {
+                certified.insert(place);
+            }
+        }
+        certified
+    }
+
+    /// The certificate of the leaf at `place`, if a quorum voted for it: with just `q` votes.
+    pub fn certificate(&self, view: &View, place: usize) -> Option<Certificate> {
+        let leaf = *self.block.leaves.get(place)?;
+        let q = view.quorum().q();
+        let votes: Vec<_> = self
+            .votes
+            .values()
+            .filter(|counted| counted.leaves.contains(place))
+            .take(q)
+            .filter_map(|counted| {
+                let index = (0..place).filter(|before| counted.leaves.contains(*before)).count();
+                let proof = merkle::inclusion(&ballot(&self.block, &counted.leaves), index as u64).ok()?;
+                Some((counted.vote.clone(), proof))
+            })
+            .collect();
+        (votes.len() == q).then(|| Certificate::new(leaf, votes))
+    }
+}
