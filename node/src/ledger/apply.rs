@@ -12,8 +12,11 @@ use super::{Block, Decision, Exchange, State, decide};
 
 /// The exchanges decided so far.
 pub trait Exchanges {
+    /// Why they can't be read.
+    type Error;
+
     /// The standing verdict of an exchange and the entry that decided it.
-    fn standing(&self, exchange: &ExchangeId) -> Option<(Verdict, u64)>;
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Self::Error>;
 }
 
 /// What became of a command.
@@ -106,15 +109,21 @@ pub struct Applied {
     pub nodes: Vec<(u8, u64, Digest)>,
 }
 
-/// Applies `entry`, at `index` of Raft's log, to the ledger at `state`. An error means that it changes nothing.
-pub fn apply(
+/// Applies `entry`, at `index` of Raft's log, to the ledger at `state`. [`Void`] means that it changes nothing.
+///
+/// # Errors
+///
+/// The outer one if the exchanges can't be read: then nothing is known.
+pub fn apply<E: Exchanges>(
     view: &View,
     state: &State,
     entry: &Entry,
     index: u64,
-    exchanges: &impl Exchanges,
-) -> Result<Applied, Void> {
-    check_head(view, state, entry)?;
+    exchanges: &E,
+) -> Result<Result<Applied, Void>, E::Error> {
+    if let Err(void) = check_head(view, state, entry) {
+        return Ok(Err(void));
+    }
     let head = entry.head.payload();
     let mut next =
         State { sequence: head.sequence, head: entry.head.digest(), time: head.time, log: state.log.clone() };
@@ -133,7 +142,7 @@ pub fn apply(
         let exchange = checked.exchange;
         let standing = match fresh.get(&exchange) {
             Some(verdict) => Some((*verdict, head.sequence)),
-            None => exchanges.standing(&exchange),
+            None => exchanges.standing(&exchange)?,
         };
         let verdict = standing.map(|(verdict, _)| verdict);
         outcomes.push(match decide(view.parameters(), verdict, &checked, head.time) {
@@ -165,7 +174,7 @@ pub fn apply(
         log_root: next.log.root(),
         leaves: decided.iter().map(|exchange| exchange.leaf).collect(),
     };
-    Ok(Applied { state: next, outcomes, block, exchanges: decided, nodes })
+    Ok(Ok(Applied { state: next, outcomes, block, exchanges: decided, nodes }))
 }
 
 fn check(view: &View, command: &Command, time: Timestamp) -> Result<Checked, evidence::Error> {

@@ -23,10 +23,13 @@
 
 mod apply;
 mod decide;
+pub mod metrics;
+mod rebuild;
 mod record;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{Applied, Exchanges, Outcome, Void, apply};
 pub use decide::{Decision, decide};
+pub use rebuild::{Rebuild, Rebuilt};
 pub use record::{Block, Error, Exchange, State};

@@ -17,6 +17,9 @@ pub enum Error {
     /// The right edge of the evidence log is not one.
     #[error("the ledger's evidence log is damaged: {0}")]
     Merkle(#[from] merkle::Error),
+    /// Records contradict each other.
+    #[error("the ledger's records contradict each other: {0}")]
+    Inconsistent(String),
 }
 
 /// Where the ledger stands after an entry.

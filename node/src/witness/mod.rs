@@ -26,7 +26,11 @@
 //! - No two tokens for one exchange, whatever the order of commands, crashes and losses, while no more than `f` members
 //!   lie (the property tests in `harness`).
 
+pub mod collect;
+pub mod metrics;
 pub mod rules;
+pub mod service;
+pub mod store;
 pub mod tally;
 #[cfg(test)]
 mod harness;

@@ -189,6 +189,13 @@ impl Tally {
         Ok(true)
     }
 
+    /// Takes back a vote that was counted and stored before; it is not checked again.
+    pub fn restore(&mut self, view: &View, counted: Counted) {
+        if let Some((index, _)) = view.member_by_key(*counted.vote.signer()) {
+            self.votes.insert(index, counted);
+        }
+    }
+
     /// The votes that count.
     pub fn votes(&self) -> impl Iterator<Item = &Counted> {
         self.votes.values()

@@ -1,0 +1,58 @@
+//! The service for operators.
+
+use std::time::Instant;
+
+use fairpost_api::v1::admin_server::Admin;
+use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus, ShareState};
+use tonic::{Request, Response, Status};
+
+use super::auth::Gate;
+use super::contact::Contact;
+use super::error;
+use crate::clock;
+use crate::health::Health;
+
+/// The service.
+pub struct AdminService {
+    /// Who may call.
+    pub gate: Gate,
+    /// This node's name.
+    pub name: String,
+    /// Everything that a status tells of.
+    pub contact: Contact,
+    /// Whether this node is ready.
+    pub health: Health,
+    /// When it started.
+    pub started: Instant,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_node_status(&self, request: Request<GetNodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
+        self.gate.operator(&request)?;
+        let (raft, witness) = (self.contact.consensus.status(), &self.contact.witness);
+        let state = self.contact.ledger.state();
+        let leader = raft.leader.and_then(|leader| self.contact.view.members().get(usize::try_from(leader).ok()?));
+        let not_ready = self.health.not_ready();
+        Ok(Response::new(NodeStatus {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: raft.role.to_owned(),
+            term: raft.term,
+            leader: leader.map(|member| member.name.clone()).unwrap_or_default(),
+            last_log_index: raft.last_log_index,
+            applied_index: raft.applied_index,
+            sequence: state.sequence,
+            evidence_log_size: state.log.size(),
+            evidence_log_root: state.log.root().as_bytes().to_vec(),
+            share: if witness.may_sign() { ShareState::Working } else { ShareState::Closed }.into(),
+            ready: not_ready.is_none(),
+            not_ready_because: not_ready.unwrap_or_default(),
+            server_time_millis: clock::now().millis(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            voted_sequence: witness.voted().map_err(|fault| error::internal(&fault))?,
+            epoch: self.contact.view.epoch(),
+            uncertified: witness.uncertified() as u64,
+        }))
+    }
+}

@@ -1,0 +1,65 @@
+//! Who is calling: from the TLS client certificate to a member or an operator of the view.
+//!
+//! # Relies on
+//!
+//! The TLS handshake proved that the caller holds the certificate's key ([`fairpost_api::tls`]).
+//!
+//! # Guarantees
+//!
+//! Only a certificate with a binding that the identity key of a member (or operator) signed passes for that member (or
+//! operator): [`Gate::member`], [`Gate::operator`].
+
+use std::sync::Arc;
+
+use fairpost_api::tls::{ConnectInfo, PeerCertificate};
+use fairpost_proto::chain;
+use fairpost_proto::view::View;
+use tonic::{Request, Status};
+
+/// Tells members and operators from everybody else.
+#[derive(Clone)]
+pub struct Gate {
+    view: Arc<View>,
+}
+
+impl Gate {
+    /// The gate of this view.
+    pub const fn new(view: Arc<View>) -> Self {
+        Self { view }
+    }
+
+    /// The index of the member that calls.
+    pub fn member<T>(&self, request: &Request<T>) -> Result<u16, Status> {
+        let certificate = certificate(request)?;
+        let key = certificate.identity_key_id();
+        let (index, member) = self.view.member_by_key(key).ok_or_else(|| {
+            refuse(format!("only members may call this, and {key} is none in epoch {}", self.view.epoch()))
+        })?;
+        certificate.speaks_for(&member.identity).map_err(|error| refuse(error.to_string()))?;
+        Ok(index)
+    }
+
+    /// That an operator or a member calls.
+    pub fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let certificate = certificate(request)?;
+        let key = certificate.identity_key_id();
+        let operators = &self.view.constitution().operators;
+        match operators.iter().find(|operator| chain::key_id(operator) == key) {
+            Some(operator) => certificate.speaks_for(operator).map_err(|error| refuse(error.to_string())),
+            None => self.member(request).map(|_| ()),
+        }
+    }
+}
+
+fn certificate<T>(request: &Request<T>) -> Result<Arc<PeerCertificate>, Status> {
+    let info = request.extensions().get::<ConnectInfo>();
+    info.and_then(|info| info.peer.clone()).ok_or_else(|| {
+        super::metrics::rejected("no_client_certificate");
+        Status::unauthenticated("this service asks for a TLS client certificate bound to a member's or operator's key")
+    })
+}
+
+fn refuse(message: String) -> Status {
+    super::metrics::rejected("stranger");
+    Status::permission_denied(message)
+}

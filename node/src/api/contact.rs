@@ -1,0 +1,201 @@
+//! The contact: takes a party's request through the cluster, whichever node it came to.
+//!
+//! # Specification
+//!
+//! admit (check all that persons signed) → order (by the leader, here or elsewhere, again until it is in the ledger) →
+//! finish (wait for the certificate, collect shares, combine). A verdict that stands already goes straight to the end.
+//! Every step may be done again, so a request may be asked again after any failure, here or at another node.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairpost_api::v1::CommandResult;
+use fairpost_api::v1::command_result::Kind;
+use fairpost_proto::cose::Signed;
+use fairpost_proto::entry::Command;
+use fairpost_proto::evidence::{self, Nro};
+use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::request::{self, Method};
+use fairpost_proto::threshold::Token;
+use fairpost_proto::view::View;
+use tonic::Status;
+use tracing::debug;
+
+use super::peers::Peers;
+use super::{error, metrics};
+use crate::clock;
+use crate::consensus::{self, sequencer};
+use crate::ledger::Exchange;
+use crate::store::Ledger;
+use crate::witness::collect::{self, Collector};
+use crate::witness::service;
+
+/// How long to wait before a command is handed in again, when there is no leader to hand it to.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A party's request whose signatures hold.
+pub struct Admitted {
+    /// The exchange.
+    pub exchange: ExchangeId,
+    /// The NRO that came with it.
+    pub nro: Signed<Nro>,
+    /// This node's time.
+    pub now: Timestamp,
+}
+
+/// Takes requests through the cluster.
+#[derive(Clone)]
+pub struct Contact {
+    /// The view.
+    pub view: Arc<View>,
+    /// What is decided.
+    pub ledger: Ledger,
+    /// Raft.
+    pub consensus: consensus::Handle,
+    /// Orders commands when this node leads.
+    pub sequencer: sequencer::Handle,
+    /// The other members.
+    pub peers: Arc<Peers>,
+    /// What this node signs.
+    pub witness: service::Handle,
+    /// Makes tokens.
+    pub collector: Collector,
+}
+
+impl Contact {
+    /// Checks who asks, and the NRO. `evidence` is what came with the request, if anything.
+    pub fn admit(
+        &self,
+        method: Method,
+        signed: &[u8],
+        nro: &[u8],
+        evidence: Option<&[u8]>,
+    ) -> Result<Admitted, Status> {
+        let started = Instant::now();
+        let now = clock::now();
+        let nro = evidence::check_nro(&self.view, nro, now).map_err(|fault| error::evidence("nro", &fault))?;
+        request::check(&self.view, method, signed, &nro, evidence, now).map_err(|fault| error::request(&fault))?;
+        metrics::stage("admit", started.elapsed());
+        Ok(Admitted { exchange: nro.payload().terms.exchange(), nro, now })
+    }
+
+    /// Brings about a verdict, or finds the one that stands.
+    pub async fn decide(
+        &self,
+        admitted: &Admitted,
+        verdict: Verdict,
+        evidence: Option<Vec<u8>>,
+    ) -> Result<(Exchange, Token), Status> {
+        if !self.stands(&admitted.exchange)? {
+            self.check_command(admitted, verdict, evidence.as_deref()).await?;
+            let started = Instant::now();
+            let nro = admitted.nro.bytes().to_vec();
+            self.order(Command { verdict, nro, evidence }).await?;
+            metrics::stage("order", started.elapsed());
+        }
+        self.finish(&admitted.exchange).await
+    }
+
+    /// Whether this node's ledger has a verdict for the exchange.
+    pub fn stands(&self, exchange: &ExchangeId) -> Result<bool, Status> {
+        Ok(self.ledger.exchange(exchange).map_err(|fault| error::internal(&fault))?.is_some())
+    }
+
+    /// Whether deadline and grace have passed, by this node's clock.
+    pub fn is_due(&self, admitted: &Admitted) -> bool {
+        let expires = admitted.nro.payload().terms.expires;
+        admitted.now >= expires.plus(self.view.parameters().grace)
+    }
+
+    /// Rejects here what every node would reject later, and keeps when a late receipt was first seen.
+    async fn check_command(
+        &self,
+        admitted: &Admitted,
+        verdict: Verdict,
+        evidence: Option<&[u8]>,
+    ) -> Result<(), Status> {
+        let (now, parameters) = (admitted.now, self.view.parameters());
+        evidence::check(&self.view, verdict, admitted.nro.bytes(), evidence, now)
+            .map_err(|fault| error::evidence("evidence", &fault))?;
+        if verdict != Verdict::Released {
+            return Ok(());
+        }
+        let expires = admitted.nro.payload().terms.expires;
+        // The leader's clock decides, and it may be behind this one by the skew.
+        if now >= expires.plus(parameters.skew) {
+            return Err(too_late(expires, now));
+        }
+        // Only a receipt that might come too late needs a witness that it did not.
+        let near = parameters.skew.millis() * 2 + parameters.grace.millis();
+        if now < expires && now.distance(expires).millis() <= near {
+            let kept = self.witness.saw_receipt(&admitted.exchange, now).await;
+            kept.map_err(|fault| error::internal(&fault))?;
+        }
+        Ok(())
+    }
+
+    /// Has a command ordered, by whoever leads, until the ledger has decided on it. Takes as long as it takes.
+    async fn order(&self, command: Command) -> Result<(), Status> {
+        loop {
+            let result = match self.hand_in(&command).await {
+                Ok(result) => result,
+                Err(problem) => {
+                    debug!(problem, "a command was not ordered; it is handed in again");
+                    self.consensus.leader_changed(RETRY).await;
+                    continue;
+                }
+            };
+            let time = Timestamp::from_millis(result.time_millis).unwrap_or(Timestamp::EPOCH);
+            match result.kind() {
+                Kind::Decided => return Ok(()),
+                Kind::TooLate => {
+                    let nro = Signed::<Nro>::parse(&command.nro);
+                    let expires = nro.map_or(Timestamp::EPOCH, |nro| nro.payload().terms.expires);
+                    return Err(too_late(expires, time));
+                }
+                Kind::TooEarly => {
+                    let message = format!("at {time} the exchange can't expire yet");
+                    return Err(error::precondition("too_early", message, &[]));
+                }
+                Kind::Invalid => return Err(error::bad_field("evidence", "invalid", result.reason)),
+                // Another leader's entry came first: the ledger is further by now.
+                Kind::Void | Kind::Unspecified => {}
+            }
+        }
+    }
+
+    async fn hand_in(&self, command: &Command) -> Result<CommandResult, String> {
+        let results = match self.sequencer.order(vec![command.clone()]).await {
+            Ok(results) => results,
+            Err(sequencer::Error::NotLeader { leader: Some(leader) }) => {
+                self.peers.forward(leader, std::slice::from_ref(command)).await?
+            }
+            Err(other) => return Err(other.to_string()),
+        };
+        results.into_iter().next().ok_or_else(|| "the leader gave no answer for the command".to_owned())
+    }
+
+    /// Waits until the verdict is certified, and gives it with its token.
+    pub async fn finish(&self, exchange: &ExchangeId) -> Result<(Exchange, Token), Status> {
+        let started = Instant::now();
+        loop {
+            match self.collector.token(exchange).await {
+                Ok((exchange, token)) => {
+                    metrics::stage("finish", started.elapsed());
+                    metrics::verdict(exchange.leaf.verdict);
+                    return Ok((exchange, token));
+                }
+                Err(collect::Error::TooFew { needed, found }) => {
+                    debug!(%exchange, needed, found, "too few shares; asking again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(other) => return Err(error::internal(&other)),
+            }
+        }
+    }
+}
+
+fn too_late(expires: Timestamp, time: Timestamp) -> Status {
+    let message = format!("the receipt came at {time}, and the deadline was {expires}");
+    error::precondition("too_late", message, &[("expires_millis", expires.millis().to_string())])
+}

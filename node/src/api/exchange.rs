@@ -1,0 +1,177 @@
+//! The service for senders and recipients.
+
+use std::time::Duration;
+
+use fairpost_api::v1::exchange_server::Exchange as Service;
+use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
+use fairpost_proto::ids::Verdict;
+use fairpost_proto::request::Method;
+use fairpost_proto::threshold::Token;
+use tonic::{Request, Response, Status};
+
+use super::contact::{Admitted, Contact};
+use super::error;
+use crate::clock;
+use crate::ledger::Exchange;
+
+/// The service over a contact.
+pub struct ExchangeService {
+    contact: Contact,
+    limit: Duration,
+}
+
+impl ExchangeService {
+    /// Requests whose callers set no deadline, or a later one, end after `limit`.
+    pub const fn new(contact: Contact, limit: Duration) -> Self {
+        Self { contact, limit }
+    }
+
+    fn admit(&self, method: Method, request: &PartyRequest) -> Result<(Admitted, Option<Vec<u8>>), Status> {
+        let evidence = Some(request.evidence.clone()).filter(|evidence| !evidence.is_empty());
+        let admitted = self.contact.admit(method, &request.request, &request.nro, evidence.as_deref())?;
+        Ok((admitted, evidence))
+    }
+
+    async fn submit(&self, method: Method, verdict: Verdict, request: Request<PartyRequest>) -> Answer<Outcome> {
+        let limit = limit(&request, self.limit);
+        within(limit, async {
+            let (admitted, evidence) = self.admit(method, request.get_ref())?;
+            let (exchange, token) = self.contact.decide(&admitted, verdict, evidence).await?;
+            Ok(Response::new(outcome(Some((exchange, token)))))
+        })
+        .await
+    }
+
+    /// The verdict that stands, or that comes about because deadline and grace have passed.
+    async fn standing(&self, admitted: &Admitted) -> Result<Option<(Exchange, Token)>, Status> {
+        if self.contact.stands(&admitted.exchange)? {
+            return self.contact.finish(&admitted.exchange).await.map(Some);
+        }
+        if !self.contact.is_due(admitted) {
+            return Ok(None);
+        }
+        match self.contact.decide(admitted, Verdict::Expired, None).await {
+            Ok(decided) => Ok(Some(decided)),
+            // The leader's clock is behind this one: not yet.
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Service for ExchangeService {
+    async fn redeem(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
+        self.submit(Method::Redeem, Verdict::Released, request).await
+    }
+
+    async fn withdraw(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
+        self.submit(Method::Withdraw, Verdict::Withdrawn, request).await
+    }
+
+    async fn refuse(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
+        self.submit(Method::Refuse, Verdict::Refused, request).await
+    }
+
+    async fn get_status(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
+        let limit = limit(&request, self.limit);
+        within(limit, async {
+            let (admitted, _) = self.admit(Method::Status, request.get_ref())?;
+            Ok(Response::new(outcome(self.standing(&admitted).await?)))
+        })
+        .await
+    }
+
+    async fn get_proof(&self, request: Request<PartyRequest>) -> Answer<ProofParts> {
+        let limit = limit(&request, self.limit);
+        within(limit, async {
+            let (admitted, _) = self.admit(Method::Proof, request.get_ref())?;
+            let Some((exchange, token)) = self.standing(&admitted).await? else {
+                let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
+                return Err(error::precondition("undecided", message, &[]));
+            };
+            let certificate = self.contact.witness.certificate(&exchange).map_err(|fault| error::internal(&fault))?;
+            let certificate =
+                certificate.ok_or_else(|| error::unavailable("the certificate is not here; ask another node"))?;
+            Ok(Response::new(ProofParts {
+                state: state(exchange.leaf.verdict).into(),
+                nro: exchange.nro,
+                evidence: exchange.evidence.unwrap_or_default(),
+                certificate: certificate.to_bytes(),
+                token: token.to_bytes().to_vec(),
+            }))
+        })
+        .await
+    }
+}
+
+const fn state(verdict: Verdict) -> State {
+    match verdict {
+        Verdict::Released => State::Released,
+        Verdict::Withdrawn => State::Withdrawn,
+        Verdict::Refused => State::Refused,
+        Verdict::Expired => State::Expired,
+    }
+}
+
+fn outcome(decided: Option<(Exchange, Token)>) -> Outcome {
+    let server_time_millis = clock::now().millis();
+    match decided {
+        None => Outcome { state: State::Undecided.into(), server_time_millis, ..Outcome::default() },
+        Some((exchange, token)) => Outcome {
+            state: state(exchange.leaf.verdict).into(),
+            token: token.to_bytes().to_vec(),
+            evidence: exchange.evidence.unwrap_or_default(),
+            server_time_millis,
+        },
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Answer<T>>) -> Answer<T> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(error::deadline(limit)),
+    }
+}
+
+/// How long the caller waits, by its `grpc-timeout`, and at most `most`.
+pub(super) fn limit<T>(request: &Request<T>, most: Duration) -> Duration {
+    let asked = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    asked.map_or(most, |asked| asked.min(most))
+}
+
+/// A `grpc-timeout`: up to eight digits and a unit.
+fn parse_timeout(value: &str) -> Option<Duration> {
+    let unit = value.char_indices().last()?;
+    let digits = value.get(..unit.0).filter(|digits| digits.len() <= 8)?;
+    let amount: u64 = digits.parse().ok()?;
+    match unit.1 {
+        'H' => Some(Duration::from_secs(amount * 3600)),
+        'M' => Some(Duration::from_secs(amount * 60)),
+        'S' => Some(Duration::from_secs(amount)),
+        'm' => Some(Duration::from_millis(amount)),
+        'u' => Some(Duration::from_micros(amount)),
+        'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_deadline_is_honoured_and_bounded() {
+        let mut request = Request::new(());
+        assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_secs(10));
+        request.metadata_mut().insert("grpc-timeout", "1500m".parse().unwrap());
+        assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_millis(1500));
+        request.metadata_mut().insert("grpc-timeout", "99999999H".parse().unwrap());
+        assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_secs(10));
+        for odd in ["", "S", "1", "1x", "123456789S", "-1S"] {
+            assert_eq!(parse_timeout(odd), None, "{odd}");
+        }
+    }
+}

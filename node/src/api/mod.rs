@@ -1,0 +1,21 @@
+//! The node's gRPC services. They parse, authenticate, and pass on; the rules are elsewhere.
+//!
+//! | service | who may call | file |
+//! |---|---|---|
+//! | `Exchange` | anybody with a request signed by a party | [`exchange`] |
+//! | `Cluster` | anybody | [`cluster`] |
+//! | `Peer`, `Consensus` | members of the view, by TLS client certificate | [`peer`], [`raft`] |
+//! | `Admin` | operators and members, likewise | [`admin`] |
+//!
+//! [`contact`] takes a party's request through the cluster; [`peers`] is this node's side of the calls to others.
+
+pub mod admin;
+pub mod auth;
+pub mod cluster;
+pub mod contact;
+pub mod error;
+pub mod exchange;
+pub mod metrics;
+pub mod peer;
+pub mod peers;
+pub mod raft;

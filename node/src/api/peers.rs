@@ -1,0 +1,231 @@
+//! This node's side of the calls to other members: one connection each, pinned to the member's identity.
+//!
+//! Votes and asks go out through short bounded queues, one task per member, so that a slow member delays nobody else;
+//! what does not fit is dropped, because whoever misses a vote asks for it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fairpost_api::limits;
+use fairpost_api::tls::{ChannelOptions, Credentials, Pin, Target, TargetError, channel, client_config};
+use fairpost_api::v1::consensus_client::ConsensusClient;
+use fairpost_api::v1::peer_client::PeerClient;
+use fairpost_api::v1::{CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetVotesRequest};
+use fairpost_proto::entry::Command;
+use fairpost_proto::ids::{ExchangeId, Verdict};
+use fairpost_proto::threshold::Share;
+use fairpost_proto::view::View;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tracing::debug;
+
+use super::peer;
+use crate::witness::collect::Shares;
+use crate::witness::service::{self, Received};
+
+/// How long a call to a member may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How many messages may wait for one member.
+const QUEUE: usize = 256;
+/// How many shares are asked for with one call.
+const BATCH: usize = 256;
+
+/// Why the other members can't be called at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A member's address in the view is none.
+    #[error("the address of member {name}: {source}")]
+    Address {
+        /// The member.
+        name: String,
+        /// What is wrong.
+        source: TargetError,
+    },
+    /// This node's TLS key can't be used.
+    #[error("TLS: {0}")]
+    Tls(String),
+}
+
+struct Ask {
+    exchange: ExchangeId,
+    answer: oneshot::Sender<Result<(Verdict, Share), String>>,
+}
+
+struct Member {
+    peer: PeerClient<Channel>,
+    consensus: ConsensusClient<Channel>,
+    votes: mpsc::Sender<Vec<Received>>,
+    sequences: mpsc::Sender<u64>,
+    shares: mpsc::Sender<Ask>,
+}
+
+/// The other members.
+pub struct Peers {
+    index: u16,
+    members: Vec<Member>,
+    witness: Arc<OnceLock<service::Handle>>,
+}
+
+impl Peers {
+    /// Prepares a connection to each member (the own one is never used) and starts the tasks that send.
+    pub fn start(view: &View, index: u16, credentials: &Credentials) -> Result<Arc<Self>, Error> {
+        let witness = Arc::new(OnceLock::new());
+        let mut members = Vec::new();
+        for member in view.members() {
+            let target: Target = member
+                .address
+                .parse()
+                .map_err(|source| Error::Address { name: member.name.clone(), source })?;
+            let config = client_config(Pin::Identity(member.identity), Some(credentials))
+                .map_err(|error| Error::Tls(error.to_string()))?;
+            // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
+            let options = ChannelOptions::default();
+            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options.clone()))
+                .max_decoding_message_size(limits::CONSENSUS)
+                .max_encoding_message_size(limits::CONSENSUS);
+            let peer = PeerClient::new(channel(&target, config, options))
+                .max_decoding_message_size(limits::PEER)
+                .max_encoding_message_size(limits::PEER);
+            let (votes, queued_votes) = mpsc::channel(QUEUE);
+            let (sequences, queued_sequences) = mpsc::channel(QUEUE);
+            let (shares, queued_shares) = mpsc::channel(QUEUE * 16);
+            tokio::spawn(cast(peer.clone(), queued_votes));
+            tokio::spawn(ask(peer.clone(), queued_sequences, Arc::clone(&witness)));
+            tokio::spawn(collect(peer.clone(), queued_shares));
+            members.push(Member { peer, consensus, votes, sequences, shares });
+        }
+        Ok(Arc::new(Self { index, members, witness }))
+    }
+
+    /// Where answers with votes go.
+    pub fn answer_to(&self, witness: service::Handle) {
+        let _ = self.witness.set(witness);
+    }
+
+    /// The Raft connection to a member.
+    pub fn consensus(&self, index: u16) -> Option<ConsensusClient<Channel>> {
+        self.members.get(usize::from(index)).map(|member| member.consensus.clone())
+    }
+
+    /// Has the leader order commands.
+    pub async fn forward(&self, leader: u16, commands: &[Command]) -> Result<Vec<CommandResult>, String> {
+        let member = self.members.get(usize::from(leader)).ok_or("the leader is no member")?;
+        let commands = commands.iter().map(Command::to_bytes).collect();
+        let answer = member.peer.clone().forward(timed(ForwardRequest { commands})).await;
+        Ok(answer.map_err(|status| describe(&status))?.into_inner().results)
+    }
+}
+
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(TIMEOUT);
+    request
+}
+
+fn describe(status: &Status) -> String {
+    format!("{:?}: {}", status.code(), status.message())
+}
+
+impl service::Peers for Peers {
+    fn cast(&self, votes: Vec<Received>) {
+        for (member, index) in self.members.iter().zip(0_u16..) {
+            if index != self.index && member.votes.try_send(votes.clone()).is_err() {
+                debug!(index, "too many votes wait for a member: some are dropped, and it will ask");
+            }
+        }
+    }
+
+    fn ask(&self, members: Vec<u16>, sequence: u64) {
+        for index in members {
+            if let Some(member) = self.members.get(usize::from(index)) {
+                // A full queue asks already.
+                let _ = member.sequences.try_send(sequence);
+            }
+        }
+    }
+}
+
+impl Shares for Peers {
+    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+        let (answer, receiver) = oneshot::channel();
+        let queue = self.members.get(usize::from(member)).map(|member| member.shares.clone());
+        Box::pin(async move {
+            let queue = queue.ok_or("there is no such member")?;
+            queue.try_send(Ask { exchange, answer }).map_err(|_| "too many asks wait for this member")?;
+            receiver.await.map_err(|_| "the call ended without an answer")?
+        })
+    }
+}
+
+async fn cast(mut client: PeerClient<Channel>, mut queue: mpsc::Receiver<Vec<Received>>) {
+    while let Some(mut votes) = queue.recv().await {
+        while let Ok(more) = queue.try_recv() {
+            votes.extend(more);
+        }
+        let votes = votes.into_iter().map(peer::ballot_vote).collect();
+        if let Err(status) = client.cast_votes(timed(CastVotesRequest { votes })).await {
+            debug!(status = describe(&status), "votes did not arrive; their reader will ask");
+        }
+    }
+}
+
+async fn ask(
+    mut client: PeerClient<Channel>,
+    mut queue: mpsc::Receiver<u64>,
+    witness: Arc<OnceLock<service::Handle>>,
+) {
+    while let Some(first) = queue.recv().await {
+        let mut sequences = vec![first];
+        while let Ok(more) = queue.try_recv() {
+            sequences.push(more);
+        }
+        sequences.sort_unstable();
+        sequences.dedup();
+        match client.get_votes(timed(GetVotesRequest { sequences })).await {
+            Ok(answer) => {
+                // What is malformed is not worth more than no answer.
+                let votes = answer.into_inner().votes.into_iter().filter_map(|vote| peer::received(vote).ok());
+                if let Some(witness) = witness.get() {
+                    witness.receive(votes.collect());
+                }
+            }
+            Err(status) => debug!(status = describe(&status), "no votes from a member"),
+        }
+    }
+}
+
+async fn collect(client: PeerClient<Channel>, mut queue: mpsc::Receiver<Ask>) {
+    let mut asks = Vec::new();
+    while queue.recv_many(&mut asks, BATCH).await > 0 {
+        // A member may wait for a certificate before it answers: the next batch does not wait for that.
+        tokio::spawn(collect_batch(client.clone(), std::mem::take(&mut asks)));
+    }
+}
+
+async fn collect_batch(mut client: PeerClient<Channel>, asks: Vec<Ask>) {
+    let exchanges = asks.iter().map(|ask| ask.exchange.as_bytes().to_vec()).collect();
+    let answer = client.get_shares(timed(GetSharesRequest { exchanges })).await;
+    let mut shares = match answer {
+        Ok(answer) => Ok(answer.into_inner().shares.into_iter()),
+        Err(status) => Err(describe(&status)),
+    };
+    for ask in asks {
+        let share = match &mut shares {
+            Ok(shares) => shares.next().ok_or_else(|| "fewer answers than asks".to_owned()).and_then(parse),
+            Err(problem) => Err(problem.clone()),
+        };
+        // Whoever asked may be satisfied by now.
+        let _ = ask.answer.send(share);
+    }
+}
+
+fn parse(result: fairpost_api::v1::ShareResult) -> Result<(Verdict, Share), String> {
+    if result.share.is_empty() {
+        return Err("it has no certificate yet, or does not sign".into());
+    }
+    let verdict = u8::try_from(result.verdict).ok().and_then(Verdict::from_code);
+    let verdict = verdict.ok_or_else(|| format!("verdict {}, expected 1 to 4", result.verdict))?;
+    Ok((verdict, Share::parse(&result.share).map_err(|error| error.to_string())?))
+}

@@ -1,0 +1,215 @@
+//! What is checked of a message before openraft sees it.
+//!
+//! # Specification
+//!
+//! openraft believes its peers. So a message from a peer is refused here unless
+//!
+//! - the member that really sent it is the node that its vote names: nobody speaks for another;
+//! - a leader's message comes with a vote that says it is elected, a candidate's with one that says it is not;
+//! - its entries follow the entry that they say they follow, one by one, and none is of a later term than the
+//!   leader's own: a log has no hole and never runs ahead of its leader;
+//! - a snapshot does not go beyond its leader's term either.
+//!
+//! These rules need nothing but the message. Others need what this node knows, and are not here yet:
+//! signed grants of a majority behind a leader's vote; a bound on the term; consecutive sequences and times in the
+//! entries themselves; no conflict with what is committed or applied here; memberships that match an approved
+//! view; checks of answers (a higher vote in one answer, a log that claims to match); suspicion of whoever
+//! breaks a rule.
+//!
+//! # Relies on
+//!
+//! `from` is who the connection proved the sender to be.
+
+use super::message::{Append, Elect, Install};
+use super::types::{LogId, Vote};
+
+/// The rule that a message breaks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The sender is not the node that the message's vote names.
+    #[error("the message of node {found} speaks for node {expected}")]
+    NotTheSender {
+        /// The node that the vote names.
+        expected: u64,
+        /// The sender.
+        found: u64,
+    },
+    /// A leader's message has a vote of a candidate.
+    #[error("node {found} sends as leader of term {term}, but its vote does not say that it is elected")]
+    NotElected {
+        /// Its term.
+        term: u64,
+        /// The sender.
+        found: u64,
+    },
+    /// A candidate's message has a vote of a leader.
+    #[error("node {found} asks for votes in term {term} with a vote that says it is elected")]
+    AlreadyElected {
+        /// Its term.
+        term: u64,
+        /// The sender.
+        found: u64,
+    },
+    /// An entry does not follow the one before it.
+    #[error("entry {expected} expected, {found} found")]
+    NotConsecutive {
+        /// The index that comes next.
+        expected: u64,
+        /// The entry's.
+        found: u64,
+    },
+    /// Terms go back along the log, or beyond the leader's.
+    #[error("entry {index} is of {found}, after {last}, from a leader of {leader}")]
+    WrongTerm {
+        /// The entry's index.
+        index: u64,
+        /// The entry's leader.
+        found: String,
+        /// The leader of the entry before.
+        last: String,
+        /// The sender's own.
+        leader: String,
+    },
+}
+
+/// Checks entries, or a heartbeat, of a leader.
+pub(super) fn check_append(from: u64, request: &Append) -> Result<(), Violation> {
+    elected(from, &request.vote)?;
+    let mut last = request.prev_log_id;
+    check_term(&request.vote, None, last.as_ref())?;
+    for entry in &request.entries {
+        let found = entry.log_id.index;
+        let next = last.map_or(Some(0), |last| last.index.checked_add(1));
+        if next != Some(found) {
+            return Err(Violation::NotConsecutive { expected: next.unwrap_or(u64::MAX), found });
+        }
+        check_term(&request.vote, last.as_ref(), Some(&entry.log_id))?;
+        last = Some(entry.log_id);
+    }
+    Ok(())
+}
+
+/// Checks a candidate's call.
+pub(super) fn check_vote(from: u64, request: &Elect) -> Result<(), Violation> {
+    sender(from, &request.vote)?;
+    if request.vote.committed {
+        return Err(Violation::AlreadyElected { term: request.vote.leader_id.term, found: from });
+    }
+    check_term(&request.vote, None, request.last_log_id.as_ref())
+}
+
+/// Checks what a leader says of a snapshot.
+pub(super) fn check_install(from: u64, request: &Install) -> Result<(), Violation> {
+    elected(from, &request.vote)?;
+    let last = request.meta.last_log_id.as_ref();
+    check_term(&request.vote, request.meta.last_membership.log_id().as_ref(), last)
+}
+
+fn sender(from: u64, vote: &Vote) -> Result<(), Violation> {
+    match vote.leader_id.node_id {
+        expected if expected != from => Err(Violation::NotTheSender { expected, found: from }),
+        _ => Ok(()),
+    }
+}
+
+fn elected(from: u64, vote: &Vote) -> Result<(), Violation> {
+    sender(from, vote)?;
+    let not_elected = Violation::NotElected { term: vote.leader_id.term, found: from };
+    if vote.committed { Ok(()) } else { Err(not_elected) }
+}
+
+/// The entry's leader comes not before `last`'s and not after the sender.
+fn check_term(vote: &Vote, last: Option<&LogId>, entry: Option<&LogId>) -> Result<(), Violation> {
+    let Some(entry) = entry else { return Ok(()) };
+    let last = last.map(|last| last.leader_id).unwrap_or_default();
+    if entry.leader_id < last || entry.leader_id > vote.leader_id {
+        return Err(Violation::WrongTerm {
+            index: entry.index,
+            found: entry.leader_id.to_string(),
+            last: last.to_string(),
+            leader: vote.leader_id.to_string(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    use super::super::types::{Entry, SnapshotMeta, StoredMembership};
+    use super::*;
+
+    fn log_id(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term, 2), index)
+    }
+
+    fn append(previous: Option<LogId>, entries: &[LogId]) -> Append {
+        let entries = entries.iter().map(|log_id| Entry { log_id: *log_id, payload: EntryPayload::Blank });
+        Append {
+            vote: Vote::new_committed(3, 2),
+            prev_log_id: previous,
+            entries: entries.collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn what_an_honest_leader_and_candidate_send_passes() {
+        let entries = [log_id(1, 8), log_id(3, 9), log_id(3, 10)];
+        assert_eq!(check_append(2, &append(Some(log_id(1, 7)), &entries)), Ok(()));
+        assert_eq!(check_append(2, &append(None, &[log_id(0, 0), log_id(1, 1)])), Ok(()));
+        assert_eq!(check_append(2, &append(Some(log_id(3, 7)), &[])), Ok(()));
+        let elect = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(3, 9)) };
+        assert_eq!(check_vote(2, &elect), Ok(()));
+    }
+
+    #[test]
+    fn nobody_speaks_for_another() {
+        let refused = Err(Violation::NotTheSender { expected: 2, found: 1 });
+        assert_eq!(check_append(1, &append(None, &[])), refused);
+        assert_eq!(check_vote(1, &Elect { vote: Vote::new(4, 2), last_log_id: None }), refused);
+        let install = Install { vote: Vote::new_committed(3, 2), meta: SnapshotMeta::default() };
+        assert_eq!(check_install(1, &install), refused);
+    }
+
+    #[test]
+    fn leaders_are_elected_and_candidates_are_not() {
+        let unelected = Append { vote: Vote::new(3, 2), ..append(None, &[]) };
+        assert_eq!(check_append(2, &unelected), Err(Violation::NotElected { term: 3, found: 2 }));
+        let elected = Elect { vote: Vote::new_committed(3, 2), last_log_id: None };
+        assert_eq!(check_vote(2, &elected), Err(Violation::AlreadyElected { term: 3, found: 2 }));
+        let unelected = Install { vote: Vote::new(3, 2), meta: SnapshotMeta::default() };
+        assert_eq!(check_install(2, &unelected), Err(Violation::NotElected { term: 3, found: 2 }));
+    }
+
+    #[test]
+    fn entries_leave_no_hole() {
+        let hole = append(Some(log_id(1, 7)), &[log_id(1, 8), log_id(1, 10)]);
+        assert_eq!(check_append(2, &hole), Err(Violation::NotConsecutive { expected: 9, found: 10 }));
+        let start = append(None, &[log_id(1, 1)]);
+        assert_eq!(check_append(2, &start), Err(Violation::NotConsecutive { expected: 0, found: 1 }));
+        let end = append(Some(log_id(1, u64::MAX)), &[log_id(1, 0)]);
+        assert_eq!(check_append(2, &end), Err(Violation::NotConsecutive { expected: u64::MAX, found: 0 }));
+    }
+
+    #[test]
+    fn terms_go_neither_back_nor_beyond_the_leader() {
+        let wrong = |checked: Result<(), Violation>| match checked {
+            Err(Violation::WrongTerm { index, .. }) => Some(index),
+            _ => None,
+        };
+        assert_eq!(wrong(check_append(2, &append(Some(log_id(2, 7)), &[log_id(1, 8)]))), Some(8));
+        assert_eq!(wrong(check_append(2, &append(Some(log_id(2, 7)), &[log_id(4, 8)]))), Some(8));
+        assert_eq!(wrong(check_append(2, &append(Some(log_id(4, 7)), &[]))), Some(7));
+        let elect = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(5, 9)) };
+        assert_eq!(wrong(check_vote(2, &elect)), Some(9));
+        let last_membership = StoredMembership::new(Some(log_id(2, 3)), Default::default());
+        let mut meta = SnapshotMeta { last_membership, ..Default::default() };
+        meta.last_log_id = Some(log_id(1, 9));
+        let vote = Vote::new_committed(3, 2);
+        assert_eq!(wrong(check_install(2, &Install { vote, meta: meta.clone() })), Some(9));
+        meta.last_log_id = Some(log_id(4, 9));
+        assert_eq!(wrong(check_install(2, &Install { vote, meta })), Some(9));
+    }
+}

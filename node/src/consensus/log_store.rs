@@ -1,0 +1,316 @@
+//! Raft's log and vote on disk.
+//!
+//! # Specification
+//!
+//! The database `log` has two columns. `entries`: the index, 64 bits big-endian, to {milliseconds since 1970
+//! at which this node appended the entry, 64 bits big-endian; the entry}. `meta`: `vote`, `committed` and
+//! `purged`. Entries and values are laid out as in [`codec`](super::codec).
+//!
+//! The time at which this node first saw an entry is written with it, because after a restart nobody could
+//! tell it any more; the witness asks for it ([`LogStore::first_seen`]).
+//!
+//! # Relies on
+//!
+//! One [`store::Writer`](crate::store::Writer) for the database, which keeps the order of writes.
+//!
+//! # Guarantees
+//!
+//! - An entry or vote that was acknowledged is on disk (`append` and `save_vote` ask for
+//!   [`Durability::Synced`]; test `what_was_acknowledged_survives_a_kill`).
+//! - The log has no hole, and an entry that cannot be read as what was written is an error, which stops the
+//!   node ([`LogStore::entries`]; test `a_damaged_or_missing_entry_is_an_error`).
+
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut as _, BytesMut};
+use fairpost_proto::ids::Timestamp;
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{AnyError, LogState, OptionalSend, RaftLogReader};
+use tokio::sync::oneshot;
+
+use super::codec::{self, Encode, Reader};
+use super::types::{Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote};
+use crate::store::{self, Column, Database, Durability, Handle, Ops, Order};
+
+const ENTRIES: Column = Column::new("entries");
+const META: Column = Column::new("meta");
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+
+/// Entries are sent in messages of about this size; a larger entry goes alone.
+const READ_BYTES: usize = 1 << 20;
+
+/// Why the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// What is stored is not what was written.
+    #[error("the log's {place} is damaged: {source}")]
+    Damaged {
+        /// Which value.
+        place: String,
+        /// What is wrong with it.
+        source: codec::Error,
+    },
+    /// An entry says that it belongs elsewhere.
+    #[error("the log has entry {found} at the place of entry {expected}")]
+    Misplaced {
+        /// The place.
+        expected: u64,
+        /// What the entry says.
+        found: u64,
+    },
+    /// An entry is missing between others.
+    #[error("the log has a hole: entry {expected} expected, {found} found")]
+    Hole {
+        /// The missing entry.
+        expected: u64,
+        /// The entry after the hole.
+        found: u64,
+    },
+    /// The stored time is none.
+    #[error("the log says that entry {index} was seen {millis} ms after 1970")]
+    NoTime {
+        /// The entry.
+        index: u64,
+        /// The stored number.
+        millis: u64,
+    },
+}
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The time of this machine's clock.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A clock before 1970 or after 9999 is wrong; either end is far from every entry's time.
+        u64::try_from(now.as_millis()).ok().and_then(Timestamp::from_millis).unwrap_or(Timestamp::MAX)
+    })
+}
+
+/// Raft's log. Clones are the same log.
+#[derive(Clone)]
+pub struct LogStore {
+    db: Database,
+    writer: Handle,
+    clock: Clock,
+}
+
+impl fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LogStore").field(&self.db).finish()
+    }
+}
+
+impl LogStore {
+    /// The columns of its database.
+    pub const COLUMNS: &'static [Column] = &[ENTRIES, META];
+
+    /// The log in this database, written by this writer, which must be the database's own.
+    pub const fn new(db: Database, writer: Handle, clock: Clock) -> Self {
+        Self { db, writer, clock }
+    }
+
+    /// When this node appended the entry that is now at `index`; none if there is no such entry any more.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails, or what it says is damaged.
+    pub fn first_seen(&self, index: u64) -> Result<Option<Timestamp>, Error> {
+        let Some(value) = self.db.get(ENTRIES, index.to_be_bytes())? else { return Ok(None) };
+        let millis = Reader::new(value).u64().map_err(|source| damaged(index, source))?;
+        Timestamp::from_millis(millis).map(Some).ok_or(Error::NoTime { index, millis })
+    }
+
+    /// The entries from `from`, inclusive, to `to`, exclusive, or to the end: as many as there are and have
+    /// `limit` bytes together, but at least one if there is one.
+    fn entries(&self, from: u64, to: Option<u64>, limit: usize) -> Result<Vec<Entry>, Error> {
+        let to = to.map(u64::to_be_bytes);
+        let to = to.as_ref().map(|key| &key[..]);
+        let (mut entries, mut bytes) = (Vec::new(), 0_usize);
+        let mut next = None;
+        for stored in self.db.range(ENTRIES, &from.to_be_bytes(), to, Order::Ascending)? {
+            let (key, value) = stored?;
+            let index = u64::decode(key).map_err(|source| damaged("an index", source))?;
+            bytes = bytes.saturating_add(value.len());
+            if bytes > limit && !entries.is_empty() {
+                break;
+            }
+            if let Some(expected) = next.filter(|expected| *expected != index) {
+                return Err(Error::Hole { expected, found: index });
+            }
+            let entry = read_entry(index, value)?;
+            next = index.checked_add(1);
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn meta<T: Encode>(&self, key: &'static str) -> Result<Option<T>, Error> {
+        let value = self.db.get(META, key)?;
+        value.map(|value| T::decode(value).map_err(|source| damaged(key, source))).transpose()
+    }
+
+    fn last(&self) -> Result<Option<LogId>, Error> {
+        let Some((key, value)) = self.db.last(ENTRIES)? else { return Ok(None) };
+        let index = u64::decode(key).map_err(|source| damaged("an index", source))?;
+        read_entry(index, value).map(|entry| Some(entry.log_id))
+    }
+}
+
+/// An index is its own key.
+impl Encode for u64 {
+    fn write(&self, to: &mut BytesMut) -> Result<(), codec::Error> {
+        to.put_u64(*self);
+        Ok(())
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, codec::Error> {
+        from.u64()
+    }
+}
+
+fn damaged(place: impl ToString, source: codec::Error) -> Error {
+    Error::Damaged { place: place.to_string(), source }
+}
+
+fn read_entry(index: u64, value: Box<[u8]>) -> Result<Entry, Error> {
+    let damaged = |source| damaged(format!("entry {index}"), source);
+    let mut value = Reader::new(value);
+    let _first_seen = value.u64().map_err(damaged)?;
+    let entry = Entry::decode(value.rest()).map_err(damaged)?;
+    if entry.log_id.index != index {
+        return Err(Error::Misplaced { expected: index, found: entry.log_id.index });
+    }
+    Ok(entry)
+}
+
+fn reading(error: Error) -> StorageError {
+    StorageIOError::read_logs(AnyError::new(&error)).into()
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, StorageError>
+    where
+        RB: RangeBounds<u64> + Clone + fmt::Debug + OptionalSend,
+    {
+        let after = |index: &u64| index.checked_add(1);
+        let from = match range.start_bound() {
+            Bound::Included(from) => Some(*from),
+            Bound::Excluded(before) => after(before),
+            Bound::Unbounded => Some(0),
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => after(last),
+            Bound::Excluded(to) => Some(*to),
+            Bound::Unbounded => None,
+        };
+        let Some(from) = from else { return Ok(Vec::new()) };
+        self.entries(from, to, usize::MAX).map_err(reading)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        self.entries(start, Some(end), READ_BYTES).map_err(reading)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let state = || {
+            let purged: Option<LogId> = self.meta(PURGED)?;
+            Ok(LogState { last_purged_log_id: purged, last_log_id: self.last()?.or(purged) })
+        };
+        state().map_err(reading)
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let fail = |error: AnyError| StorageIOError::write_vote(error);
+        let value = vote.encode().map_err(|error| fail(AnyError::new(&error)))?;
+        let mut ops = Ops::new();
+        ops.put(META, VOTE, value);
+        let written = self.writer.write(ops, Durability::Synced).await;
+        Ok(written.map_err(|error| fail(AnyError::new(&error)))?)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        self.meta(VOTE).map_err(|error| StorageIOError::read_vote(AnyError::new(&error)).into())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let fail = |error: AnyError| StorageIOError::write_logs(error);
+        let mut ops = Ops::new();
+        match committed {
+            Some(id) => {
+                let value = id.encode().map_err(|error| fail(AnyError::new(&error)))?;
+                ops.put(META, COMMITTED, value)
+            }
+            None => ops.delete(META, COMMITTED),
+        };
+        // Not synced: it only spares a restarted node the wait until a leader tells it again.
+        let written = self.writer.write(ops, Durability::Buffered).await;
+        Ok(written.map_err(|error| fail(AnyError::new(&error)))?)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        self.meta(COMMITTED).map_err(reading)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let fail = |error: AnyError| StorageIOError::write_logs(error);
+        let seen = (self.clock)().millis();
+        let mut ops = Ops::new();
+        for entry in entries {
+            let mut value = BytesMut::new();
+            value.put_u64(seen);
+            entry.write(&mut value).map_err(|error| fail(AnyError::new(&error)))?;
+            ops.put(ENTRIES, entry.log_id.index.to_be_bytes(), value.freeze());
+        }
+        let (sender, written) = oneshot::channel();
+        let then = move |result: Result<(), store::Error>| {
+            callback.log_io_completed(result.as_ref().map_err(std::io::Error::other).copied());
+            let _ = sender.send(());
+        };
+        let queued = self.writer.write_then(ops, Durability::Synced, then).await;
+        queued.map_err(|error| fail(AnyError::new(&error)))?;
+        // The entries must be readable when this returns. Whether they were written, the callback has told.
+        let _ = written.await;
+        Ok(())
+    }
+
+    async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
+        let mut ops = Ops::new();
+        // Nine bytes: behind the key of every index.
+        ops.delete_range(ENTRIES, from.index.to_be_bytes(), [0xff; 9]);
+        let written = self.writer.write(ops, Durability::Synced).await;
+        Ok(written.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?)
+    }
+
+    async fn purge(&mut self, to: LogId) -> Result<(), StorageError> {
+        let fail = |error: AnyError| StorageIOError::write_logs(error);
+        let mut ops = Ops::new();
+        let after = to.index.checked_add(1).map_or_else(|| vec![0xff; 9], |next| next.to_be_bytes().to_vec());
+        ops.delete_range(ENTRIES, [], after);
+        ops.put(META, PURGED, to.encode().map_err(|error| fail(AnyError::new(&error)))?);
+        // Not synced: entries that come back after a crash are older than the snapshot that replaced them.
+        let written = self.writer.write(ops, Durability::Buffered).await;
+        Ok(written.map_err(|error| fail(AnyError::new(&error)))?)
+    }
+}

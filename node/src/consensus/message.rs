@@ -1,0 +1,264 @@
+//! Raft's messages as bytes.
+//!
+//! # Specification
+//!
+//! Each begins with the version, 8 bits, and goes on in the terms of [`codec`](super::codec):
+//!
+//! | message | layout |
+//! |---|---|
+//! | append | vote; (log id before the entries)?; (log id committed)?; count 32; that many {length 32, entry} |
+//! | append's answer | kind 8: 0 stored, 1 stored up to (log id)?, 2 the entry before is another, 3 vote: a higher one |
+//! | vote | vote; (last log id)? |
+//! | vote's answer | vote; granted 8; (last log id)? |
+//! | snapshot, first chunk | vote; (last log id)?; stored membership; name of the snapshot, text |
+//! | snapshot's answer | vote |
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
+
+use super::codec::{Encode, Error, Reader, put_text};
+use super::types::{Entry, SnapshotMeta, TypeConfig, Vote};
+
+const VERSION: u8 = 1;
+/// More entries than a leader sends at once.
+const MAX_ENTRIES: u64 = 65_536;
+/// Its length, its log id and its kind.
+const MIN_ENTRY_BYTES: u64 = 4 + 24 + 1;
+
+const STORED: u8 = 0;
+const PARTLY: u8 = 1;
+const CONFLICT: u8 = 2;
+const HIGHER: u8 = 3;
+
+pub(super) type Append = AppendEntriesRequest<TypeConfig>;
+pub(super) type Appended = AppendEntriesResponse<u64>;
+pub(super) type Elect = VoteRequest<u64>;
+pub(super) type Elected = VoteResponse<u64>;
+pub(super) type Installed = SnapshotResponse<u64>;
+
+/// What comes before a snapshot's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Install {
+    pub(super) vote: Vote,
+    pub(super) meta: SnapshotMeta,
+}
+
+/// The message with its version in front.
+pub(super) fn encode(message: &impl Encode) -> Result<Bytes, Error> {
+    let mut to = BytesMut::new();
+    to.put_u8(VERSION);
+    message.write(&mut to)?;
+    Ok(to.freeze())
+}
+
+/// The message in these bytes.
+pub(super) fn decode<T: Encode>(bytes: Bytes) -> Result<T, Error> {
+    let mut from = Reader::new(bytes);
+    match from.u8()? {
+        VERSION => {}
+        found => return Err(Error::Version { expected: VERSION, found }),
+    }
+    T::decode(from.rest())
+}
+
+impl Encode for Append {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        self.vote.write(to)?;
+        self.prev_log_id.write(to)?;
+        self.leader_commit.write(to)?;
+        let found = self.entries.len() as u64;
+        let many = Error::TooMany { expected: MAX_ENTRIES, found };
+        to.put_u32(u32::try_from(found).ok().filter(|_| found <= MAX_ENTRIES).ok_or(many)?);
+        for entry in &self.entries {
+            let entry = entry.encode()?;
+            let found = entry.len() as u64;
+            let long = Error::TooMany { expected: u32::MAX.into(), found };
+            to.put_u32(u32::try_from(found).map_err(|_| long)?);
+            to.put_slice(&entry);
+        }
+        Ok(())
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        let vote = Encode::read(from)?;
+        let prev_log_id = Encode::read(from)?;
+        let leader_commit = Encode::read(from)?;
+        let count = from.u32()?;
+        let mut entries = Vec::new();
+        for _ in 0..from.count(count.into(), MAX_ENTRIES, MIN_ENTRY_BYTES)? {
+            let length = from.u32()?;
+            entries.push(Entry::decode(from.take(length.into())?)?);
+        }
+        Ok(Self { vote, prev_log_id, entries, leader_commit })
+    }
+}
+
+impl Encode for Appended {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        match self {
+            Self::Success => to.put_u8(STORED),
+            Self::PartialSuccess(last) => {
+                to.put_u8(PARTLY);
+                last.write(to)?;
+            }
+            Self::Conflict => to.put_u8(CONFLICT),
+            Self::HigherVote(vote) => {
+                to.put_u8(HIGHER);
+                vote.write(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        match from.u8()? {
+            STORED => Ok(Self::Success),
+            PARTLY => Encode::read(from).map(Self::PartialSuccess),
+            CONFLICT => Ok(Self::Conflict),
+            HIGHER => Encode::read(from).map(Self::HigherVote),
+            found => Err(Error::Kind { expected: HIGHER, found }),
+        }
+    }
+}
+
+impl Encode for Elect {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        self.vote.write(to)?;
+        self.last_log_id.write(to)
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        Ok(Self { vote: Encode::read(from)?, last_log_id: Encode::read(from)? })
+    }
+}
+
+impl Encode for Elected {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        self.vote.write(to)?;
+        to.put_u8(self.vote_granted.into());
+        self.last_log_id.write(to)
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        Ok(Self {
+            vote: Encode::read(from)?,
+            vote_granted: from.flag()?,
+            last_log_id: Encode::read(from)?,
+        })
+    }
+}
+
+impl Encode for Install {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        self.vote.write(to)?;
+        self.meta.last_log_id.write(to)?;
+        self.meta.last_membership.write(to)?;
+        put_text(to, &self.meta.snapshot_id)
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        let vote = Encode::read(from)?;
+        let last_log_id = Encode::read(from)?;
+        let last_membership = Encode::read(from)?;
+        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id: from.text()? };
+        Ok(Self { vote, meta })
+    }
+}
+
+impl Encode for Installed {
+    fn write(&self, to: &mut BytesMut) -> Result<(), Error> {
+        self.vote.write(to)
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
+        Encode::read(from).map(Self::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::CommittedLeaderId;
+    use proptest::prelude::*;
+
+    use super::super::codec::tests::{entries, one_encoding};
+    use super::super::types::LogId;
+    use super::*;
+
+    fn log_id(index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(3, 2), index)
+    }
+
+    fn append(entries: Vec<Entry>) -> Append {
+        let vote = Vote::new_committed(3, 2);
+        Append { vote, prev_log_id: Some(log_id(8)), entries, leader_commit: Some(log_id(7)) }
+    }
+
+    proptest! {
+        #[test]
+        fn entries_travel_unchanged(entries in prop::collection::vec(entries(), 0..5)) {
+            let sent = append(entries);
+            let received: Append = decode(encode(&sent).unwrap()).unwrap();
+            prop_assert_eq!(received.vote, sent.vote);
+            prop_assert_eq!(received.prev_log_id, sent.prev_log_id);
+            prop_assert_eq!(received.leader_commit, sent.leader_commit);
+            prop_assert_eq!(received.entries, sent.entries);
+        }
+
+        #[test]
+        fn no_bytes_can_panic_a_receiver(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            entries in prop::collection::vec(entries(), 0..5),
+            place in any::<prop::sample::Index>(),
+            change in any::<u8>(),
+        ) {
+            one_encoding::<Append>(&bytes);
+            one_encoding::<Appended>(&bytes);
+            one_encoding::<Elect>(&bytes);
+            one_encoding::<Elected>(&bytes);
+            one_encoding::<Install>(&bytes);
+            one_encoding::<Installed>(&bytes);
+            let mut bytes = append(entries).encode().unwrap().to_vec();
+            let place = place.index(bytes.len());
+            bytes[place] = change;
+            one_encoding::<Append>(&bytes);
+        }
+    }
+
+    #[test]
+    fn answers_travel_unchanged() {
+        let vote = Vote::new(4, 1);
+        for sent in [
+            Appended::Success,
+            Appended::PartialSuccess(Some(log_id(5))),
+            Appended::Conflict,
+            Appended::HigherVote(vote),
+        ] {
+            assert_eq!(decode::<Appended>(encode(&sent).unwrap()), Ok(sent));
+        }
+        let sent = Elected { vote, vote_granted: true, last_log_id: Some(log_id(5)) };
+        assert_eq!(decode::<Elected>(encode(&sent).unwrap()), Ok(sent));
+        let sent = Elect { vote, last_log_id: None };
+        assert_eq!(decode::<Elect>(encode(&sent).unwrap()), Ok(sent));
+        let meta = SnapshotMeta { snapshot_id: "one".into(), last_log_id: Some(log_id(5)), ..Default::default() };
+        let sent = Install { vote, meta };
+        assert_eq!(decode::<Install>(encode(&sent).unwrap()), Ok(sent));
+    }
+
+    #[test]
+    fn another_version_and_too_many_entries_are_refused() {
+        let mut bytes = encode(&append(Vec::new())).unwrap().to_vec();
+        bytes[0] = 2;
+        let refused = decode::<Append>(bytes.clone().into()).err();
+        assert_eq!(refused, Some(Error::Version { expected: 1, found: 2 }));
+        bytes[0] = 1;
+        let count = bytes.len() - 4;
+        bytes[count..].copy_from_slice(&u32::MAX.to_be_bytes());
+        let refused = decode::<Append>(bytes.clone().into()).err();
+        assert_eq!(refused, Some(Error::TooMany { expected: 65_536, found: u32::MAX.into() }));
+        bytes[count..].copy_from_slice(&60_000_u32.to_be_bytes());
+        let refused = decode::<Append>(bytes.into()).err();
+        assert_eq!(refused, Some(Error::Short { expected: 60_000 * 29, found: 0 }), "before any allocation");
+    }
+}

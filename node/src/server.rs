@@ -1,0 +1,388 @@
+//! The node as a whole: opens what it owns, starts its parts in order, and stops them in the reverse order.
+//!
+//! Options, services and handles are wired here and nowhere else: a reader who knows this file knows who talks to whom.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use fairpost_api::limits;
+use fairpost_api::tls::{Credentials, Incoming, IncomingOptions, server_config};
+use fairpost_api::v1::admin_server::AdminServer;
+use fairpost_api::v1::cluster_server::ClusterServer;
+use fairpost_api::v1::consensus_server::ConsensusServer;
+use fairpost_api::v1::exchange_server::ExchangeServer;
+use fairpost_api::v1::peer_server::PeerServer;
+use fairpost_proto::armor;
+use fairpost_proto::trust::{self, Trust};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tracing::{error, info};
+
+use crate::api::admin::AdminService;
+use crate::api::auth::Gate;
+use crate::api::cluster::ClusterService;
+use crate::api::contact::Contact;
+use crate::api::exchange::ExchangeService;
+use crate::api::peer::PeerService;
+use crate::api::peers::{self, Peers};
+use crate::api::raft::{RaftService, RaftTransport};
+use crate::config::Config;
+use crate::consensus::sequencer;
+use crate::health::{self, Health};
+use crate::machine::LedgerMachine;
+use crate::membership::{self, ShareFile};
+use crate::store::{self, Folder, Ledger, Memory, Store, Writer};
+use crate::witness::collect::Collector;
+use crate::witness::{self, service};
+use crate::consensus;
+
+/// How long requests under way may take after the node was told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a node does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read.
+    #[error("{what} {path}: {problem}")]
+    File {
+        /// What it is.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The trust file does not hold.
+    #[error("the trust file {path}: {source}")]
+    Trust {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: trust::Error,
+    },
+    /// The view names no such member.
+    #[error("the cluster has no member {name:?}; its members are {members}")]
+    NoMember {
+        /// The name in the configuration.
+        name: String,
+        /// The names in the view.
+        members: String,
+    },
+    /// The identity key is another member's.
+    #[error("the identity key in {path} is not the one that the cluster knows {name} by")]
+    Identity {
+        /// Where it is.
+        path: PathBuf,
+        /// This node's name.
+        name: String,
+    },
+    /// An address is taken or not ours.
+    #[error("can't listen on {address}: {source}; is another process using the port?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The metrics' address is taken.
+    #[error("can't serve metrics on {address}: {problem}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the exporter says.
+        problem: String,
+    },
+    /// A database fails.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The share can't be used.
+    #[error(transparent)]
+    Share(#[from] membership::Error),
+    /// The witness store fails.
+    #[error(transparent)]
+    Witness(#[from] witness::store::Error),
+    /// Raft does not start or has stopped.
+    #[error("consensus: {0}")]
+    Consensus(#[from] consensus::Error),
+    /// The other members can't be called.
+    #[error(transparent)]
+    Peers(#[from] peers::Error),
+    /// TLS can't be set up.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The server broke off.
+    #[error("gRPC: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// A part of the node failed while it ran.
+    #[error("the node stopped because {0}")]
+    Fatal(String),
+}
+
+/// Runs a node until `stop` is done, or a part of it fails.
+pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    let started = Instant::now();
+    let trust = Arc::new(load_trust(&config)?);
+    let view = Arc::new(trust.view().clone());
+    let (index, identity) = load_identity(&config, &view)?;
+    let credentials = load_credentials(&config)?;
+    let mut share = Box::new(ShareFile::open(&config.share, &view, &config.name)?);
+
+    // Ports before data: a second process fails before it touches anything.
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| Error::Listen { address: config.listen, source })?;
+    if let Some(address) = config.metrics_listen {
+        serve_metrics(address)?;
+    }
+    let (halt, halted) = watch::channel(false);
+    let (fatal, mut failed) = watch::channel(None::<String>);
+    let disks = Disks::open(&config, &view, &fatal)?;
+
+    let ledger = Ledger::open(disks.ledger.clone(), disks.ledger_writer.clone())?;
+    let log = consensus::LogStore::open(disks.log.clone(), disks.log_writer.clone())?;
+    let (witness_store, standing) =
+        witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut()).await?;
+
+    let peers = Peers::start(&view, index, &credentials)?;
+    let raft = consensus::start(
+        consensus::Options::new(&view, index, &config.raft),
+        log.clone(),
+        LedgerMachine::new(Arc::clone(&view), ledger.clone()),
+        RaftTransport::new(Arc::clone(&peers)),
+    )
+    .await?;
+    raft.initialize().await?;
+
+    let (witnessing, witness) = service::Service::new(
+        service::Options {
+            view: Arc::clone(&view),
+            index,
+            identity: Arc::clone(&identity),
+            share,
+            ledger: ledger.clone(),
+            log: Arc::new(log),
+            peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
+        },
+        witness_store,
+        standing,
+    );
+    peers.answer_to(witness.clone());
+    service::announce(&witness);
+    let (sequencing, sequencer) = sequencer::Service::new(sequencer::Options {
+        view: Arc::clone(&view),
+        identity,
+        ledger: ledger.clone(),
+        raft: raft.clone(),
+        batch: config.limits.batch,
+    });
+    let shares = Arc::clone(&peers) as Arc<dyn witness::collect::Shares>;
+    let collector = Collector::new(Arc::clone(&view), index, ledger.clone(), witness.clone(), shares);
+    let contact = Contact {
+        view: Arc::clone(&view),
+        ledger: ledger.clone(),
+        consensus: raft.clone(),
+        sequencer: sequencer.clone(),
+        peers,
+        witness: witness.clone(),
+        collector,
+    };
+
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health::default();
+    let looking = health::Service {
+        health: health.clone(),
+        consensus: raft.clone(),
+        witness: witness.clone(),
+        ledger: ledger.clone(),
+        reporter,
+    };
+    let witness_task = watch_over("the witness failed", fatal.clone(), witnessing.run(halted.clone()));
+    let tasks = [tokio::spawn(looking.run(halted.clone())), tokio::spawn(sequencing.run()), witness_task];
+
+    let gate = Gate::new(Arc::clone(&view));
+    let tls = server_config(&credentials).map_err(|error| Error::Tls(error.to_string()))?;
+    let incoming = Incoming::new(listener, Arc::new(ArcSwap::new(tls)), IncomingOptions::default());
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(fairpost_api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| Error::Fatal(format!("reflection can't be set up: {error}")))?;
+    let limit = Duration::from_millis(config.limits.request_millis);
+    let router = Server::builder()
+        .concurrency_limit_per_connection(config.limits.concurrent_requests)
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(
+            ExchangeServer::new(ExchangeService::new(contact.clone(), limit))
+                .max_decoding_message_size(limits::PARTY_REQUEST),
+        )
+        .add_service(ClusterServer::new(ClusterService { name: config.name.clone(), trust }))
+        .add_service(
+            PeerServer::new(PeerService { gate: gate.clone(), sequencer, witness })
+                .max_decoding_message_size(limits::PEER)
+                .max_encoding_message_size(limits::PEER),
+        )
+        .add_service(
+            ConsensusServer::new(RaftService::new(gate.clone(), raft.clone()))
+                .max_decoding_message_size(limits::CONSENSUS)
+                .max_encoding_message_size(limits::CONSENSUS),
+        )
+        .add_service(AdminServer::new(AdminService { gate, name: config.name.clone(), contact, health, started }));
+    info!(name = config.name, address = %config.listen, cluster = %view.cluster(), "serving");
+
+    let mut reason = None;
+    let asked = async {
+        tokio::select! {
+            () = stop => info!("asked to stop"),
+            _ = failed.wait_for(Option::is_some) => {}
+        }
+        // From here on nothing new is taken; what is under way has some time.
+        halt.send_replace(true);
+    };
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let serving = router.serve_with_incoming_shutdown(incoming, async {
+        asked.await;
+        let _ = stopping.send(());
+    });
+    tokio::select! {
+        served = serving => served?,
+        () = async { let _ = stopped.await; tokio::time::sleep(DRAIN).await } => info!("requests still under way are dropped"),
+    }
+    if let Some(problem) = failed.borrow().clone() {
+        error!(problem, "stopping");
+        reason = Some(problem);
+    }
+    raft.shutdown().await;
+    for task in tasks {
+        task.abort();
+        let _ = task.await;
+    }
+    disks.close().await?;
+    info!("stopped");
+    reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
+}
+
+/// The three databases and their writers.
+struct Disks {
+    log: store::Database,
+    log_writer: store::Handle,
+    ledger: store::Database,
+    ledger_writer: store::Handle,
+    witness: store::Database,
+    witness_writer: store::Handle,
+    threads: Vec<std::thread::JoinHandle<Result<(), store::Error>>>,
+    _folder: Folder,
+}
+
+impl Disks {
+    fn open(
+        config: &Config,
+        view: &fairpost_proto::view::View,
+        fatal: &watch::Sender<Option<String>>,
+    ) -> Result<Self, Error> {
+        let owner = store::Identity { node: config.name.clone(), cluster: view.cluster() };
+        let folder = Folder::open(&config.data, &owner)?;
+        let memory = Memory::default();
+        let mut threads = Vec::new();
+        let mut open = |store, columns| -> Result<_, Error> {
+            let database = folder.database(store, columns, &memory)?;
+            let fatal = fatal.clone();
+            let (writer, thread) = Writer::start(database.clone(), store, move |error| {
+                fatal.send_replace(Some(error.to_string()));
+            })?;
+            threads.push(thread);
+            Ok((database, writer))
+        };
+        let (log, log_writer) = open(Store::Log, consensus::LogStore::COLUMNS)?;
+        let (ledger, ledger_writer) = open(Store::Ledger, Ledger::COLUMNS)?;
+        let (witness, witness_writer) = open(Store::Witness, witness::store::Store::COLUMNS)?;
+        Ok(Self { log, log_writer, ledger, ledger_writer, witness, witness_writer, threads, _folder: folder })
+    }
+
+    /// Writes and syncs what is queued, and ends the writers.
+    async fn close(self) -> Result<(), Error> {
+        for writer in [&self.log_writer, &self.ledger_writer, &self.witness_writer] {
+            writer.close().await;
+        }
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()
+        });
+        for ended in joined.await.map_err(|error| Error::Fatal(error.to_string()))? {
+            match ended {
+                Ok(ended) => ended?,
+                Err(_) => return Err(Error::Fatal("a writer's thread panicked".into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn watch_over<E: std::fmt::Display + Send + 'static>(
+    what: &'static str,
+    fatal: watch::Sender<Option<String>>,
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = work.await {
+            fatal.send_replace(Some(format!("{what}: {error}")));
+        }
+    })
+}
+
+fn load_trust(config: &Config) -> Result<Trust, Error> {
+    let path = &config.trust;
+    let file = |problem: String| Error::File { what: "the trust file", path: path.clone(), problem };
+    let text = std::fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
+    let bytes = armor::decode(armor::TRUST, &text).map_err(|error| file(error.to_string()))?;
+    Trust::parse(&bytes).map_err(|source| Error::Trust { path: path.clone(), source })
+}
+
+fn load_identity(config: &Config, view: &fairpost_proto::view::View) -> Result<(u16, Arc<SigningKey>), Error> {
+    let (path, name) = (&config.identity, &config.name);
+    let pem = membership::read_private(path)?;
+    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| Error::File {
+        what: "the identity key",
+        path: path.clone(),
+        problem: error.to_string(),
+    })?;
+    let Some((index, member)) = view.member_by_name(name) else {
+        let members: Vec<&str> = view.members().iter().map(|member| member.name.as_str()).collect();
+        return Err(Error::NoMember { name: name.clone(), members: members.join(", ") });
+    };
+    if member.identity != key.verifying_key() {
+        return Err(Error::Identity { path: path.clone(), name: name.clone() });
+    }
+    Ok((index, Arc::new(key)))
+}
+
+fn load_credentials(config: &Config) -> Result<Credentials, Error> {
+    let pem = membership::read_private(&config.tls)?;
+    Credentials::from_pem(&pem).map_err(|error| Error::File {
+        what: "the TLS key",
+        path: config.tls.clone(),
+        problem: error.to_string(),
+    })
+}
+
+fn serve_metrics(address: SocketAddr) -> Result<(), Error> {
+    let exporter = metrics_exporter_prometheus::PrometheusBuilder::new().with_http_listener(address);
+    exporter.install().map_err(|error| Error::Metrics { address, problem: error.to_string() })?;
+    store::metrics::describe();
+    crate::ledger::metrics::describe();
+    witness::metrics::describe();
+    crate::api::metrics::describe();
+    crate::health::describe();
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Collecting shares: from a certified exchange to the token.
+//!
+//! # Specification
+//!
+//! Which members are asked first rotates with the exchange id, so that all share the work; the next one is asked when
+//! one fails or [`PATIENCE`] runs out. `q` shares are combined without checking each, and the token is verified. Only
+//! when that fails is each share checked: the wrong ones are thrown away, their authors named, and others asked.
+//!
+//! # Guarantees
+//!
+//! What [`Collector::token`] gives is a valid token for the certified verdict, whatever the members asked have sent
+//! (`a_wrong_share_is_found_and_done_without`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fairpost_proto::ids::{ExchangeId, Verdict};
+use fairpost_proto::threshold::{self, Message, Share, Token};
+use fairpost_proto::view::View;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use tracing::{debug, warn};
+
+use super::{metrics, service};
+use crate::ledger::Exchange;
+use crate::store::{self, Ledger};
+
+/// How long a member has before the next one is asked as well.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Every member was asked, and too few gave a valid share.
+    #[error("{found} valid shares, and it takes {needed}")]
+    TooFew {
+        /// The quorum.
+        needed: usize,
+        /// Valid shares.
+        found: usize,
+    },
+    /// The witness fails.
+    #[error(transparent)]
+    Witness(#[from] service::Error),
+    /// The ledger fails.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The task that computes was cancelled: the node stops.
+    #[error("the node stops")]
+    Stopped,
+}
+
+/// Where other members' shares come from.
+pub trait Shares: Send + Sync + 'static {
+    /// The share of the member at this index, for this exchange. The error says what went wrong, for the log.
+    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Result<(Verdict, Share), String>>;
+}
+
+/// Makes tokens.
+#[derive(Clone)]
+pub struct Collector {
+    view: Arc<View>,
+    index: u16,
+    ledger: Ledger,
+    witness: service::Handle,
+    others: Arc<dyn Shares>,
+}
+
+impl Collector {
+    /// A collector for the member at `index`.
+    pub fn new(
+        view: Arc<View>,
+        index: u16,
+        ledger: Ledger,
+        witness: service::Handle,
+        others: Arc<dyn Shares>,
+    ) -> Self {
+        Self { view, index, ledger, witness, others }
+    }
+
+    /// Waits until the exchange is certified here, and gives it with its token. Takes as long as it takes: the caller
+    /// sets the deadline.
+    pub async fn token(&self, id: &ExchangeId) -> Result<(Exchange, Token), Error> {
+        let exchange = self.witness.certified(id).await?;
+        let verdict = exchange.leaf.verdict;
+        if let Some(token) = self.ledger.token(id, verdict)? {
+            return Ok((exchange, token));
+        }
+        let token = self.collect(&exchange).await?;
+        self.ledger.put_token(id, verdict, &token).await?;
+        Ok((exchange, token))
+    }
+
+    async fn collect(&self, exchange: &Exchange) -> Result<Token, Error> {
+        let (id, verdict) = (exchange.leaf.exchange, exchange.leaf.verdict);
+        let needed = self.view.quorum().q();
+        let mut shares: BTreeMap<u16, Share> = BTreeMap::new();
+        let mut waiting = self.order(&id).into_iter();
+        let mut asked = FuturesUnordered::new();
+        if self.witness.may_sign() {
+            asked.push(self.own(exchange.clone()));
+        }
+        loop {
+            // As many as are needed are under way; one more after each silence.
+            while shares.len() + asked.len() < needed {
+                match waiting.next() {
+                    Some(member) => asked.push(self.ask(member, id, verdict)),
+                    None => break,
+                }
+            }
+            match tokio::time::timeout(PATIENCE, asked.next()).await {
+                Ok(Some((member, Ok(share)))) => {
+                    shares.insert(member, share);
+                }
+                Ok(Some((member, Err(problem)))) => {
+                    debug!(exchange = %id, member = self.name(member), problem, "no share");
+                }
+                Ok(None) => return Err(Error::TooFew { needed, found: shares.len() }),
+                Err(_) => {
+                    if let Some(member) = waiting.next() {
+                        asked.push(self.ask(member, id, verdict));
+                    }
+                }
+            }
+            if shares.len() >= needed
+                && let Some(token) = self.combine(id, verdict, &mut shares).await?
+            {
+                return Ok(token);
+            }
+        }
+    }
+
+    /// The other members, beginning with another one for each exchange.
+    fn order(&self, id: &ExchangeId) -> Vec<u16> {
+        let n = self.view.quorum().n() as u16;
+        let start = u16::from(id.as_bytes().first().copied().unwrap_or_default()) % n;
+        (0..n).map(|step| (start + step) % n).filter(|member| *member != self.index).collect()
+    }
+
+    fn own(&self, exchange: Exchange) -> BoxFuture<'static, (u16, Result<Share, String>)> {
+        let (witness, index) = (self.witness.clone(), self.index);
+        Box::pin(async move {
+            let signed = tokio::task::spawn_blocking(move || witness.share(&exchange)).await;
+            let share = match signed {
+                Ok(Ok((_, share))) => Ok(share),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(stopped) => Err(stopped.to_string()),
+            };
+            (index, share)
+        })
+    }
+
+    fn ask(
+        &self,
+        member: u16,
+        id: ExchangeId,
+        verdict: Verdict,
+    ) -> BoxFuture<'static, (u16, Result<Share, String>)> {
+        let answer = self.others.share(member, id);
+        Box::pin(async move {
+            let share = match answer.await {
+                Ok((found, share)) if found == verdict => Ok(share),
+                Ok((found, _)) => Err(format!("it came for {found}, not for {verdict}")),
+                Err(problem) => Err(problem),
+            };
+            (member, share)
+        })
+    }
+
+    /// The token of these shares; none if some were wrong: those are gone then.
+    async fn combine(
+        &self,
+        exchange: ExchangeId,
+        verdict: Verdict,
+        shares: &mut BTreeMap<u16, Share>,
+    ) -> Result<Option<Token>, Error> {
+        let (view, given) = (Arc::clone(&self.view), shares.clone());
+        let work = move || combine_or_blame(&view, exchange, verdict, given);
+        match tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)? {
+            Ok(token) => Ok(Some(token)),
+            Err(liars) => {
+                for member in liars {
+                    warn!(%exchange, member = self.name(member), "its share is wrong, and is done without");
+                    metrics::invalid_share(self.name(member));
+                    shares.remove(&member);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn name(&self, member: u16) -> &str {
+        self.view.members().get(usize::from(member)).map_or("?", |member| &member.name)
+    }
+}
+
+/// The token that `q` or more shares make, or the members whose shares are wrong.
+fn combine_or_blame(
+    view: &View,
+    exchange: ExchangeId,
+    verdict: Verdict,
+    shares: BTreeMap<u16, Share>,
+) -> Result<Token, Vec<u16>> {
+    let message = Message::Verdict { cluster: view.cluster(), verdict, exchange };
+    let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, share.clone())).collect();
+    match threshold::combine(view.quorum().q(), &list) {
+        Ok(token) if view.public_key().verify(&message, &token).is_ok() => Ok(token),
+        _ => Err(list
+            .into_iter()
+            .filter(|(member, share)| {
+                let key = view.share_keys().get(usize::from(*member));
+                key.is_none_or(|key| key.verify(&message, share).is_err())
+            })
+            .map(|(member, _)| member)
+            .collect()),
+    }
+}

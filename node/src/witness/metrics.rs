@@ -1,0 +1,40 @@
+//! The witness's metrics.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+
+use super::rules::Refusal;
+
+/// Describes them to the exporter.
+pub fn describe() {
+    describe_counter!("fairpost_certificates_total", "Leaves whose quorum certificate this node has stored.");
+    describe_counter!("fairpost_refusals_total", "Votes and shares that this node did not give, by the rule that forbids it.");
+    describe_counter!("fairpost_equivocations_total", "Members that signed two different ballots for one entry.");
+    describe_counter!("fairpost_forks_total", "Votes whose evidence log has another root than this node's.");
+    describe_counter!("fairpost_invalid_shares_total", "Shares that failed verification, by the member that sent them.");
+    describe_gauge!("fairpost_share_usable", "1 if this node's share matches the public commitment and may sign.");
+}
+
+pub(super) fn certified(leaves: usize) {
+    counter!("fairpost_certificates_total").increment(leaves as u64);
+}
+
+pub(super) fn refused(refusal: &Refusal) {
+    counter!("fairpost_refusals_total", "reason" => refusal.reason()).increment(1);
+}
+
+pub(super) fn equivocated(member: &str) {
+    counter!("fairpost_equivocations_total", "member" => member.to_owned()).increment(1);
+}
+
+pub(super) fn forked() {
+    counter!("fairpost_forks_total").increment(1);
+}
+
+pub(super) fn share_usable(usable: bool) {
+    gauge!("fairpost_share_usable").set(if usable { 1.0 } else { 0.0 });
+}
+
+/// A share failed verification.
+pub fn invalid_share(member: &str) {
+    counter!("fairpost_invalid_shares_total", "member" => member.to_owned()).increment(1);
+}

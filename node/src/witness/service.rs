@@ -1,0 +1,493 @@
+//! The witness at work: follows the ledger, votes, collects votes, certifies, and gives shares.
+//!
+//! It has no rules of its own: [`super::rules`] says what may be signed, [`super::tally`] what counts, and
+//! [`super::store`] has it on disk before it is signed or told.
+//!
+//! One task ([`Service`]) owns the tallies and does all that changes them, so there is no order to get wrong: it takes
+//! the ledger's new entries, and votes as they come in, and asks for votes that are missing. Shares are given by whoever
+//! asks the [`Handle`], from what the store has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use fairpost_proto::cose::Signed as Cose;
+use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::merkle;
+use fairpost_proto::threshold::{Message, Share};
+use fairpost_proto::view::View;
+use fairpost_proto::vote::{Certificate, Vote};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use super::metrics;
+use super::rules::{self, Refusal, Seen};
+use super::store::{self, Standing, Store};
+use super::tally::{self, Counted, Leaves, Problem, Tally};
+use crate::ledger::{Block, Exchange};
+use crate::membership::KeySource;
+use crate::store::Ledger;
+
+/// How many entries' tallies are kept in memory once they are complete; older ones are read from the store.
+const KEPT: usize = 256;
+/// How many entries are voted on with one sync.
+const BATCH: usize = 64;
+/// How long votes may be missing before they are asked for.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How many votes may wait to be counted.
+const QUEUE: usize = 4096;
+
+/// Why there is no share or certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// This server does not sign: its share is closed.
+    #[error("this server does not sign: {0}")]
+    Closed(String),
+    /// The witness store fails.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The ledger fails.
+    #[error(transparent)]
+    Ledger(#[from] crate::store::Error),
+}
+
+/// A vote as it came, not yet checked.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The signed vote.
+    pub vote: Cose<Vote>,
+    /// The leaves that it is said to be for, as bytes.
+    pub leaves: Vec<u8>,
+}
+
+impl From<&Counted> for Received {
+    fn from(counted: &Counted) -> Self {
+        Self { vote: counted.vote.clone(), leaves: counted.leaves.as_bytes().to_vec() }
+    }
+}
+
+/// How the witness reaches the other members.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends votes to all others. May drop them: whoever misses them asks.
+    fn cast(&self, votes: Vec<Received>);
+    /// Asks these members for their votes on an entry; answers come through [`Handle::receive`].
+    fn ask(&self, members: Vec<u16>, sequence: u64);
+}
+
+/// When this node first saw an entry: from the log.
+pub trait FirstSeen: Send + Sync + 'static {
+    /// The time at which the entry at this index was first in this node's log.
+    fn first_seen(&self, index: u64) -> Option<Timestamp>;
+}
+
+/// What the witness needs.
+pub struct Options {
+    /// The view.
+    pub view: Arc<View>,
+    /// This member's index.
+    pub index: u16,
+    /// This member's identity key.
+    pub identity: Arc<SigningKey>,
+    /// This member's share.
+    pub share: Box<dyn KeySource + Sync>,
+    /// What the ledger has decided.
+    pub ledger: Ledger,
+    /// When entries were first seen.
+    pub log: Arc<dyn FirstSeen>,
+    /// The others.
+    pub peers: Arc<dyn Peers>,
+}
+
+struct Inner {
+    options: Options,
+    store: Store,
+    standing: Standing,
+    received: mpsc::Sender<Received>,
+    /// Counts certificates stored: whoever waits for one looks again when it changes.
+    certified: watch::Sender<u64>,
+    tallies: Mutex<HashMap<u64, Tally>>,
+}
+
+/// Asks the witness.
+#[derive(Clone)]
+pub struct Handle(Arc<Inner>);
+
+/// The task that votes and counts.
+pub struct Service {
+    inner: Arc<Inner>,
+    received: mpsc::Receiver<Received>,
+    /// Votes on entries that this node has not decided yet, by sequence.
+    early: BTreeMap<u64, Vec<Received>>,
+}
+
+impl Service {
+    /// A witness over this store.
+    pub fn new(options: Options, store: Store, standing: Standing) -> (Self, Handle) {
+        let (sender, received) = mpsc::channel(QUEUE);
+        if let Standing::Lost { expected, found } = &standing {
+            error!(expected, ?found, "the witness store that the share is bound to is gone: this node serves and signs nothing");
+        }
+        let certified = watch::Sender::new(0);
+        let tallies = Mutex::default();
+        let inner = Arc::new(Inner { options, store, standing, received: sender, certified, tallies });
+        let handle = Handle(Arc::clone(&inner));
+        metrics::share_usable(handle.may_sign());
+        (Self { inner, received, early: BTreeMap::new() }, handle)
+    }
+
+    /// Runs until `stop` says so or the store fails.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
+        let mut ledger = self.inner.options.ledger.watch();
+        let mut next = self.inner.store.last_chosen()? + 1;
+        self.resume(next)?;
+        let mut repair = tokio::time::interval(PATIENCE);
+        repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let last = *ledger.borrow_and_update();
+            while next <= last {
+                next = self.vote(next, last).await?;
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                changed = ledger.changed() => if changed.is_err() { return Ok(()) },
+                Some(received) = self.received.recv() => {
+                    let mut all = vec![received];
+                    while let Ok(more) = self.received.try_recv() {
+                        all.push(more);
+                    }
+                    self.count(all).await?;
+                }
+                _ = repair.tick() => self.repair(),
+            }
+        }
+    }
+
+    /// Takes up entries that were voted on before a restart and lack a certificate.
+    fn resume(&mut self, next: u64) -> Result<(), Error> {
+        let first = next.saturating_sub(KEPT as u64).max(1);
+        for sequence in first..next {
+            if let Some(block) = self.inner.options.ledger.block(sequence)? {
+                self.inner.load(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Votes on the entries from `next` to at most `last`, with one sync; gives the next sequence.
+    async fn vote(&mut self, next: u64, last: u64) -> Result<u64, Error> {
+        let end = last.min(next + BATCH as u64 - 1);
+        let mut choices = Vec::new();
+        for sequence in next..=end {
+            // A block is written with the state that names it.
+            let Some(block) = self.inner.options.ledger.block(sequence)? else { continue };
+            let leaves = self.inner.choose(&block)?;
+            choices.push((block, leaves));
+        }
+        if self.inner.handle_may_sign() {
+            self.inner.store.choose(&choices).await?;
+        }
+        let mut own = Vec::new();
+        for (block, _) in choices {
+            let sequence = block.sequence;
+            if let Some(vote) = self.inner.load(block)? {
+                own.push(vote);
+            }
+            self.count(self.early.remove(&sequence).unwrap_or_default()).await?;
+        }
+        let cast: Vec<Received> =
+            own.iter().filter(|counted| !counted.leaves.is_empty()).map(Received::from).collect();
+        if !cast.is_empty() {
+            self.inner.options.peers.cast(cast);
+        }
+        for sequence in next..=end {
+            self.certify(sequence).await?;
+        }
+        Ok(end + 1)
+    }
+
+    /// Counts votes that came in, and certifies what they complete.
+    async fn count(&mut self, received: Vec<Received>) -> Result<(), Error> {
+        let mut touched = Vec::new();
+        for received in received {
+            let sequence = received.vote.payload().sequence;
+            let state = *self.inner.options.ledger.watch().borrow();
+            if sequence > state {
+                // Bounded: only so many entries ahead, and only so many votes for each.
+                if sequence <= state + KEPT as u64 {
+                    let waiting = self.early.entry(sequence).or_default();
+                    if waiting.len() < 2 * self.inner.options.view.quorum().n() {
+                        waiting.push(received);
+                    }
+                }
+                continue;
+            }
+            if self.inner.add(sequence, received)? && !touched.contains(&sequence) {
+                touched.push(sequence);
+            }
+        }
+        for sequence in touched {
+            self.certify(sequence).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores the certificates of an entry's leaves that a quorum has voted for by now.
+    async fn certify(&mut self, sequence: u64) -> Result<(), Error> {
+        let view = &self.inner.options.view;
+        let Some(tally) = self.inner.tallies.lock().get(&sequence).cloned() else { return Ok(()) };
+        let (certified, stored) = (tally.certified(view), self.inner.stored(tally.block())?);
+        if !stored.covers(&certified) {
+            self.inner.store.put_certificate(sequence, tally.votes()).await?;
+            metrics::certified(certified.len() - stored.len());
+            self.inner.certified.send_modify(|count| *count += 1);
+        }
+        self.inner.forget();
+        Ok(())
+    }
+
+    /// Asks for votes that have been missing for a while.
+    fn repair(&self) {
+        let view = &self.inner.options.view;
+        let tallies = self.inner.tallies.lock();
+        let open = tallies.values().filter(|tally| tally.certified(view).len() < tally.block().leaves.len());
+        let asks: Vec<(u64, Vec<u16>)> =
+            open.map(|tally| (tally.block().sequence, tally.missing(view))).take(BATCH).collect();
+        drop(tallies);
+        for (sequence, missing) in asks {
+            let others = missing.into_iter().filter(|index| *index != self.inner.options.index).collect();
+            self.inner.options.peers.ask(others, sequence);
+        }
+    }
+}
+
+impl Inner {
+    fn handle_may_sign(&self) -> bool {
+        self.standing == Standing::Open
+    }
+
+    /// The leaves of a block that this server may vote for.
+    fn choose(&self, block: &Block) -> Result<Leaves, Error> {
+        let mut leaves = Leaves::none(block.leaves.len());
+        if !self.handle_may_sign() {
+            return Ok(leaves);
+        }
+        let entry = self.options.log.first_seen(block.index);
+        for (place, leaf) in block.leaves.iter().enumerate() {
+            let signed = self.store.signed(&leaf.exchange)?;
+            let seen = Seen { entry, receipt: self.store.receipt(&leaf.exchange)? };
+            match rules::may_vote(&signed, &seen, leaf, self.options.view.parameters().skew) {
+                Ok(()) => leaves.insert(place),
+                Err(refusal) => {
+                    warn!(exchange = %leaf.exchange, verdict = %leaf.verdict, %refusal, "does not vote");
+                    metrics::refused(&refusal);
+                }
+            }
+        }
+        Ok(leaves)
+    }
+
+    /// Signs what the store says was chosen: the same bytes whenever it is asked.
+    fn sign(&self, block: &Block) -> Result<Option<Counted>, Error> {
+        let Some(chosen) = self.store.chosen(block)? else { return Ok(None) };
+        let payload = Vote {
+            cluster: self.options.view.cluster(),
+            epoch: self.options.view.epoch(),
+            sequence: block.sequence,
+            log_size: block.log_size,
+            log_root: block.log_root,
+            ballot: merkle::root(&tally::ballot(block, &chosen.leaves)),
+            number: chosen.number,
+        };
+        let identity = &self.options.identity;
+        let signer = fairpost_proto::chain::key_id(&identity.verifying_key());
+        Ok(Some(Counted { vote: Cose::sign(payload, signer, identity), leaves: chosen.leaves }))
+    }
+
+    /// Brings an entry's tally into memory, with the own vote and the stored ones; gives the own vote.
+    fn load(&self, block: Block) -> Result<Option<Counted>, Error> {
+        let own = if self.handle_may_sign() { self.sign(&block)? } else { None };
+        let stored = self.store.certificate(&block)?;
+        let mut tallies = self.tallies.lock();
+        let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
+        for counted in stored.into_iter().chain(own.clone()) {
+            if let Err(problem) = tally.add(&self.options.view, counted) {
+                error!(%problem, "a vote of this node's own store does not count");
+            }
+        }
+        Ok(own)
+    }
+
+    /// Counts one vote; `true` if it was new.
+    fn add(&self, sequence: u64, received: Received) -> Result<bool, Error> {
+        if !self.tallies.lock().contains_key(&sequence) {
+            match self.options.ledger.block(sequence)? {
+                Some(block) => _ = self.load(block)?,
+                None => return Ok(false),
+            }
+        }
+        let mut tallies = self.tallies.lock();
+        let Some(tally) = tallies.get_mut(&sequence) else { return Ok(false) };
+        let Some(leaves) = Leaves::parse(&received.leaves, tally.block().leaves.len()) else {
+            debug!(sequence, "a vote came with another number of leaves");
+            return Ok(false);
+        };
+        let (ours, theirs) = (tally.block().log_root, received.vote.payload().log_root);
+        let signer = *received.vote.signer();
+        match tally.add(&self.options.view, Counted { vote: received.vote, leaves }) {
+            Ok(new) => {
+                if new && ours != theirs {
+                    error!(sequence, %signer, %ours, %theirs, "a member's evidence log has another root: a fork");
+                    metrics::forked();
+                }
+                Ok(new)
+            }
+            Err(problem) => {
+                warn!(sequence, %signer, %problem, "a vote does not count");
+                if let Problem::Equivocation { member, .. } = &problem {
+                    metrics::equivocated(member);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// The leaves of an entry whose certificates are stored.
+    fn stored(&self, block: &Block) -> Result<Leaves, Error> {
+        let mut tally = Tally::new(block.clone());
+        for counted in self.store.certificate(block)? {
+            tally.restore(&self.options.view, counted);
+        }
+        Ok(tally.certified(&self.options.view))
+    }
+
+    /// Drops complete tallies from memory, the oldest first, down to [`KEPT`].
+    fn forget(&self) {
+        let mut tallies = self.tallies.lock();
+        if tallies.len() <= 2 * KEPT {
+            return;
+        }
+        let view = &self.options.view;
+        let mut complete: Vec<u64> = tallies
+            .iter()
+            .filter(|(_, tally)| tally.certified(view).len() == tally.block().leaves.len())
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        complete.sort_unstable();
+        for sequence in complete.iter().take(tallies.len() - KEPT) {
+            tallies.remove(sequence);
+        }
+    }
+}
+
+impl Handle {
+    /// Whether this server signs at all.
+    pub fn may_sign(&self) -> bool {
+        self.0.handle_may_sign()
+    }
+
+    /// Why it does not, if it does not.
+    pub fn closed_because(&self) -> Option<String> {
+        match &self.0.standing {
+            Standing::Open => None,
+            Standing::Lost { expected, found } => Some(format!(
+                "the share is bound to witness store {expected}, and here is {}; this node needs a new share",
+                found.as_deref().unwrap_or("none")
+            )),
+        }
+    }
+
+    /// The last entry that this server has voted on.
+    pub fn voted(&self) -> Result<u64, Error> {
+        Ok(self.0.store.last_chosen()?)
+    }
+
+    /// How many of the entries in memory still lack a certificate.
+    pub fn uncertified(&self) -> usize {
+        let view = &self.0.options.view;
+        let tallies = self.0.tallies.lock();
+        tallies.values().map(|tally| tally.block().leaves.len() - tally.certified(view).len()).sum()
+    }
+
+    /// Hands in votes of other members. They are checked before they count; when too many wait, they are dropped.
+    pub fn receive(&self, votes: Vec<Received>) {
+        for vote in votes {
+            if self.0.received.try_send(vote).is_err() {
+                debug!("too many votes wait to be counted: one is dropped, and will be asked for");
+            }
+        }
+    }
+
+    /// The votes that this server has on an entry.
+    pub fn votes(&self, sequence: u64) -> Result<Vec<Received>, Error> {
+        if let Some(tally) = self.0.tallies.lock().get(&sequence) {
+            return Ok(tally.votes().map(Received::from).collect());
+        }
+        let Some(block) = self.0.options.ledger.block(sequence)? else { return Ok(Vec::new()) };
+        let mut votes: Vec<Received> = self.0.store.certificate(&block)?.iter().map(Received::from).collect();
+        if self.may_sign() {
+            let own = self.0.sign(&block)?;
+            votes.extend(own.iter().filter(|own| !votes.iter().any(|vote| vote.vote.bytes() == own.vote.bytes())).map(Received::from).collect::<Vec<_>>());
+        }
+        Ok(votes)
+    }
+
+    /// Keeps, synced, that a receipt was seen.
+    pub async fn saw_receipt(&self, exchange: &ExchangeId, seen: Timestamp) -> Result<(), Error> {
+        Ok(self.0.store.put_receipt(exchange, seen).await?)
+    }
+
+    /// The certificate of a decided exchange, if it is stored here.
+    pub fn certificate(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
+        let Some(block) = self.0.options.ledger.block(exchange.sequence)? else { return Ok(None) };
+        let mut tally = Tally::new(block);
+        for counted in self.0.store.certificate(tally.block())? {
+            tally.restore(&self.0.options.view, counted);
+        }
+        Ok(tally.certificate(&self.0.options.view, exchange.place as usize))
+    }
+
+    /// Waits until the certificate of an exchange is stored here; gives the decided exchange.
+    pub async fn certified(&self, id: &ExchangeId) -> Result<Exchange, Error> {
+        let mut certified = self.0.certified.subscribe();
+        let mut ledger = self.0.options.ledger.watch();
+        loop {
+            certified.borrow_and_update();
+            ledger.borrow_and_update();
+            if let Some(exchange) = self.0.options.ledger.exchange(id)?
+                && self.certificate(&exchange)?.is_some()
+            {
+                return Ok(exchange);
+            }
+            tokio::select! {
+                changed = certified.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
+                changed = ledger.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
+            }
+        }
+    }
+
+    /// This server's share of the token for a decided exchange, by the rules.
+    pub fn share(&self, exchange: &Exchange) -> Result<(Verdict, Share), Error> {
+        if let Some(reason) = self.closed_because() {
+            return Err(Error::Closed(reason));
+        }
+        let certificate = self.certificate(exchange)?;
+        let leaf = certificate.as_ref().map(Certificate::leaf);
+        let signed = self.0.store.signed(&exchange.leaf.exchange)?;
+        let verdict = rules::may_share(&signed, leaf).inspect_err(metrics::refused)?;
+        let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
+        Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
+    }
+}
+
+/// Logs where the witness stands at its start.
+pub fn announce(handle: &Handle) {
+    match handle.closed_because() {
+        None => info!("the share is open: this node votes and signs"),
+        Some(reason) => warn!(reason, "the share is closed: this node serves and signs nothing"),
+    }
+}
