@@ -3,13 +3,28 @@
 //! Pure code: no I/O of its own (streams come as [`std::io::Read`] and [`std::io::Write`]), no clock, no
 //! network. Bytes from outside are parsed once, into types that can't hold an invalid value.
 
+pub mod armor;
+pub mod binding;
+pub mod card;
 pub mod cbor;
-pub mod quorum;
-pub mod terms;
+pub mod chain;
+pub mod cose;
+pub mod entry;
+pub mod evidence;
 pub mod ids;
+pub mod leaf;
+pub mod letter;
 pub mod lock;
-pub mod sealed;
 pub mod merkle;
+pub mod proof;
+pub mod quorum;
+pub mod request;
+pub mod sealed;
+pub mod terms;
 pub mod threshold;
+pub mod trust;
+pub mod verify;
+pub mod view;
+pub mod vote;
 #[cfg(test)]
 mod vectors;

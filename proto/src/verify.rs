@@ -256,13 +256,12 @@ pub fn open<R: Read + Seek, W: Write>(
     token: &Token,
     out: W,
 ) -> Result<u64, Error> {
-    let header = sealed::read_header(&mut container)?;
+    sealed::read_header(&mut container)?;
     let start = container.stream_position().map_err(sealed::Error::from)?;
     let found = sealed::body_digest(&mut container)?;
     if found != sealed_digest {
         return Err(Error::OtherMail { expected: sealed_digest, found });
     }
-    drop(header);
     container.seek(SeekFrom::Start(start)).map_err(sealed::Error::from)?;
     let stanza = sealed::inspect(&mut container, terms.protocol, terms.exchange())?;
     let locked = match terms.protocol {
