@@ -84,7 +84,7 @@ pub struct Raft {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { heartbeat_millis: 100, election_min_millis: 500, election_max_millis: 1000 }
+        Self { heartbeat_millis: 150, election_min_millis: 600, election_max_millis: 1000 }
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn values_that_do_not_go_together_are_refused() {
         let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\n[raft]\nheartbeat_millis = 400").unwrap_err();
-        assert!(error.contains("400") && error.contains("500"), "{error}");
+        assert!(error.contains("400") && error.contains("600"), "{error}");
         assert!(load("name = ''\nlisten = '127.0.0.1:1'").is_err());
         assert!(load("listen = '127.0.0.1:1'").unwrap_err().contains("name"));
     }

@@ -77,7 +77,7 @@ impl Service {
             self.report(not_ready.is_none()).await;
             self.health.set(not_ready);
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = service::halted(&mut stop) => break,
                 () = self.consensus.leader_changed(EVERY) => {}
             }
         }

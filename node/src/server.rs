@@ -2,6 +2,7 @@
 //!
 //! Options, services and handles are wired here and nowhere else: a reader who knows this file knows who talks to whom.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use fairpost_api::v1::exchange_server::ExchangeServer;
 use fairpost_api::v1::peer_server::PeerServer;
 use fairpost_proto::armor;
 use fairpost_proto::trust::{self, Trust};
+use fairpost_proto::view::View;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,15 +36,15 @@ use crate::api::exchange::ExchangeService;
 use crate::api::peer::PeerService;
 use crate::api::peers::{self, Peers};
 use crate::api::raft::{RaftService, RaftTransport};
+use crate::clock;
 use crate::config::Config;
-use crate::consensus::sequencer;
+use crate::consensus::{self, sequencer};
 use crate::health::{self, Health};
 use crate::machine::LedgerMachine;
 use crate::membership::{self, ShareFile};
 use crate::store::{self, Folder, Ledger, Memory, Store, Writer};
 use crate::witness::collect::Collector;
 use crate::witness::{self, service};
-use crate::consensus;
 
 /// How long requests under way may take after the node was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -147,19 +149,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let disks = Disks::open(&config, &view, &fatal)?;
 
     let ledger = Ledger::open(disks.ledger.clone(), disks.ledger_writer.clone())?;
-    let log = consensus::LogStore::open(disks.log.clone(), disks.log_writer.clone())?;
+    let log = consensus::LogStore::new(disks.log.clone(), disks.log_writer.clone(), Arc::new(clock::now));
     let (witness_store, standing) =
         witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut()).await?;
 
     let peers = Peers::start(&view, index, &credentials)?;
     let raft = consensus::start(
-        consensus::Options::new(&view, index, &config.raft),
+        raft_options(index, &config),
         log.clone(),
-        LedgerMachine::new(Arc::clone(&view), ledger.clone()),
+        Arc::new(LedgerMachine::new(Arc::clone(&view), ledger.clone())),
         RaftTransport::new(Arc::clone(&peers)),
     )
     .await?;
-    raft.initialize().await?;
+    raft.initialize(raft_members(&view)).await?;
 
     let (witnessing, witness) = service::Service::new(
         service::Options {
@@ -273,6 +275,27 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
 }
 
+fn raft_options(index: u16, config: &Config) -> consensus::Options {
+    let raft = &config.raft;
+    consensus::Options {
+        heartbeat: Duration::from_millis(raft.heartbeat_millis),
+        election_min: Duration::from_millis(raft.election_min_millis),
+        election_max: Duration::from_millis(raft.election_max_millis),
+        proposal_timeout: Duration::from_millis(config.limits.request_millis),
+        ..consensus::Options::new(u64::from(index))
+    }
+}
+
+/// A member's number in Raft is its index in the view.
+fn raft_members(view: &View) -> BTreeMap<u64, consensus::Member> {
+    let members = view.members().iter().zip(0_u64..);
+    members
+        .map(|(member, index)| {
+            (index, consensus::Member { name: member.name.clone(), address: member.address.clone() })
+        })
+        .collect()
+}
+
 /// The three databases and their writers.
 struct Disks {
     log: store::Database,
@@ -288,7 +311,7 @@ struct Disks {
 impl Disks {
     fn open(
         config: &Config,
-        view: &fairpost_proto::view::View,
+        view: &View,
         fatal: &watch::Sender<Option<String>>,
     ) -> Result<Self, Error> {
         let owner = store::Identity { node: config.name.clone(), cluster: view.cluster() };
@@ -349,7 +372,7 @@ fn load_trust(config: &Config) -> Result<Trust, Error> {
     Trust::parse(&bytes).map_err(|source| Error::Trust { path: path.clone(), source })
 }
 
-fn load_identity(config: &Config, view: &fairpost_proto::view::View) -> Result<(u16, Arc<SigningKey>), Error> {
+fn load_identity(config: &Config, view: &View) -> Result<(u16, Arc<SigningKey>), Error> {
     let (path, name) = (&config.identity, &config.name);
     let pem = membership::read_private(path)?;
     let key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| Error::File {

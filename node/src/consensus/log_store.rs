@@ -285,7 +285,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         let (sender, written) = oneshot::channel();
         let then = move |result: Result<(), store::Error>| {
-            callback.log_io_completed(result.as_ref().map_err(std::io::Error::other).copied());
+            callback.log_io_completed(result.map_err(std::io::Error::other));
             let _ = sender.send(());
         };
         let queued = self.writer.write_then(ops, Durability::Synced, then).await;

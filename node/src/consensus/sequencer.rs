@@ -181,7 +181,7 @@ impl From<super::Error> for Error {
 impl Handle {
     /// Has commands ordered and decided; gives what became of each.
     pub async fn order(&self, commands: Vec<Command>) -> Result<Vec<CommandResult>, Error> {
-        if !self.raft.leads() {
+        if !self.raft.is_leader() {
             let leader = self.raft.leader().and_then(|leader| u16::try_from(leader.id).ok());
             return Err(Error::NotLeader { leader });
         }

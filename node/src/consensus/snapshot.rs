@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::codec::{self, Reader};
 
 /// The largest snapshot that is made or received.
-pub const MAX_BYTES: usize = 256 << 20;
+pub(super) const MAX_BYTES: usize = 256 << 20;
 
 const END: u8 = 0;
 const RECORD: u8 = 1;

@@ -26,8 +26,6 @@ mod decide;
 pub mod metrics;
 mod rebuild;
 mod record;
-#[cfg(test)]
-mod tests;
 
 pub use apply::{Applied, Exchanges, Outcome, Void, apply};
 pub use decide::{Decision, decide};

@@ -246,9 +246,9 @@ impl Inner {
 }
 
 impl Sink for Database {
-    fn write<'a>(
+    fn write(
         &mut self,
-        ops: &mut dyn Iterator<Item = &'a Ops>,
+        ops: &mut dyn Iterator<Item = &Ops>,
         durability: Durability,
     ) -> Result<(), Error> {
         let mut batch = WriteBatch::default();

@@ -42,9 +42,9 @@ pub enum Durability {
 /// Where a writer's batches go: a database, or in tests a disk that is slow or broken.
 pub(crate) trait Sink: Send + 'static {
     /// Makes all changes together, in order, and syncs them if `durability` says so.
-    fn write<'a>(
+    fn write(
         &mut self,
-        ops: &mut dyn Iterator<Item = &'a Ops>,
+        ops: &mut dyn Iterator<Item = &Ops>,
         durability: Durability,
     ) -> Result<(), Error>;
 
@@ -239,9 +239,9 @@ mod tests {
     }
 
     impl Sink for Disk {
-        fn write<'a>(
+        fn write(
             &mut self,
-            ops: &mut dyn Iterator<Item = &'a Ops>,
+            ops: &mut dyn Iterator<Item = &Ops>,
             durability: Durability,
         ) -> Result<(), Error> {
             self.leave.recv().unwrap()?;

@@ -32,5 +32,3 @@ pub mod rules;
 pub mod service;
 pub mod store;
 pub mod tally;
-#[cfg(test)]
-mod harness;

@@ -81,7 +81,7 @@ pub trait Peers: Send + Sync + 'static {
 
 /// When this node first saw an entry: from the log.
 pub trait FirstSeen: Send + Sync + 'static {
-    /// The time at which the entry at this index was first in this node's log.
+    /// The time at which the entry at this index was first in this node's log; none if that is not known.
     fn first_seen(&self, index: u64) -> Option<Timestamp>;
 }
 
@@ -149,11 +149,12 @@ impl Service {
         repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let last = *ledger.borrow_and_update();
+            // Entries first: a vote on an entry that is not decided here can't be counted.
             while next <= last {
                 next = self.vote(next, last).await?;
             }
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = halted(&mut stop) => return Ok(()),
                 changed = ledger.changed() => if changed.is_err() { return Ok(()) },
                 Some(received) = self.received.recv() => {
                     let mut all = vec![received];
@@ -197,7 +198,8 @@ impl Service {
             if let Some(vote) = self.inner.load(block)? {
                 own.push(vote);
             }
-            self.count(self.early.remove(&sequence).unwrap_or_default()).await?;
+            let early = self.early.remove(&sequence).unwrap_or_default();
+            self.count(early).await?;
         }
         let cast: Vec<Received> =
             own.iter().filter(|counted| !counted.leaves.is_empty()).map(Received::from).collect();
@@ -482,6 +484,12 @@ impl Handle {
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
     }
+}
+
+/// Returns once the node is told to stop.
+pub(crate) async fn halted(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone is a node that stops.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Logs where the witness stands at its start.

@@ -1,0 +1,87 @@
+//! Starts Raft on this node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Config, Raft, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::handle::{self, Error, Handle};
+use super::log_store::LogStore;
+use super::machine::Machine;
+use super::network::Network;
+use super::state_machine::StateMachine;
+use super::transport::Transport;
+
+/// How this node takes part in Raft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// This node's number among the members. It never changes.
+    pub id: u64,
+    /// How often a leader tells its followers that it is there. An answer must come within this time as well.
+    pub heartbeat: Duration,
+    /// The shortest silence after which a follower calls an election. It must be longer than the heartbeat.
+    pub election_min: Duration,
+    /// The longest such silence; each follower draws its own between the two, so that one comes first.
+    pub election_max: Duration,
+    /// How many entries are sent to a follower in one message, at most.
+    pub batch_entries: u64,
+    /// The largest proposal that is taken, in bytes.
+    pub proposal_bytes: usize,
+    /// How long a proposal may wait for its outcome.
+    pub proposal_timeout: Duration,
+}
+
+impl Options {
+    /// The defaults for the node with this number: a dead leader is replaced in about a second.
+    pub const fn new(id: u64) -> Self {
+        Self {
+            id,
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(1000),
+            batch_entries: 64,
+            proposal_bytes: 4 << 20,
+            proposal_timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn config(&self) -> Result<Config, Error> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            cluster_name: "fairpost".into(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_min),
+            election_timeout_max: millis(self.election_max),
+            max_payload_entries: self.batch_entries,
+            // The log is purged only behind a snapshot, and snapshots are made only when asked for.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: 0,
+            ..Config::default()
+        };
+        config.validate().map_err(|error| Error::Options(error.to_string()))
+    }
+}
+
+/// Starts Raft with this log, machine and transport.
+///
+/// Before it returns, entries known to be committed that the machine has not stored are applied to it.
+///
+/// # Errors
+///
+/// [`Error::Options`], or [`Error::Fatal`] if what is on disk cannot be read.
+pub async fn start<M: Machine, T: Transport>(
+    options: Options,
+    log: LogStore,
+    machine: Arc<M>,
+    transport: T,
+) -> Result<Handle, Error> {
+    let config = Arc::new(options.config()?);
+    let network = Network::new(transport, options.heartbeat);
+    let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(machine));
+    // openraft's own future is too large for the stack of most callers.
+    let raft = Box::pin(raft).await.map_err(|error| Error::Fatal(error.to_string()))?;
+    let (leaders, leader) = watch::channel(None);
+    tokio::spawn(handle::follow_leader(raft.server_metrics(), leaders));
+    Ok(Handle::new(options, raft, log, leader))
+}

@@ -1,0 +1,243 @@
+//! Doubles: a machine that keeps a book of all proposals, and a network within the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fairpost_proto::ids::Timestamp;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::consensus::log_store::{Clock, LogStore};
+use crate::consensus::machine::{self, Applied, Committed, Machine, Records, Sink};
+use crate::consensus::transport::{Error, Transport};
+use crate::consensus::{Handle, Member, Options, start};
+use crate::store::{self, Column, Database, Durability, Memory, Ops, Order, Store, Writer};
+
+const PAGES: Column = Column::new("pages");
+const META: Column = Column::new("meta");
+
+/// A machine that writes each proposal on a page of its own. The outcome is the proposal's number.
+pub(super) struct Book {
+    db: Database,
+    writer: store::Handle,
+    applied: watch::Sender<u64>,
+}
+
+fn failed(error: store::Error) -> machine::Error {
+    machine::Error::new("keeping the book", error)
+}
+
+impl Book {
+    pub(super) const COLUMNS: &'static [Column] = &[PAGES, META];
+
+    pub(super) fn new(db: Database, writer: store::Handle) -> Self {
+        Self { db, writer, applied: watch::Sender::new(0) }
+    }
+
+    /// All proposals, in their order.
+    pub(super) fn pages(&self) -> Vec<Bytes> {
+        let pages = self.db.range(PAGES, &[], None, Order::Ascending).unwrap();
+        pages.map(|page| Bytes::from(page.unwrap().1)).collect()
+    }
+
+    /// Waits until the book has this page.
+    pub(super) async fn wait_for(&self, page: &[u8]) {
+        let mut applied = self.applied.subscribe();
+        let there = async {
+            while !self.pages().iter().any(|found| found == page) {
+                applied.changed().await.unwrap();
+            }
+        };
+        let what = String::from_utf8_lossy(page);
+        tokio::time::timeout(WAIT, there).await.unwrap_or_else(|_| panic!("{what} did not come"));
+    }
+}
+
+impl Machine for Book {
+    async fn apply(&self, entries: Vec<Committed>) -> Result<Vec<Bytes>, machine::Error> {
+        let mut outcomes = Vec::new();
+        for entry in entries {
+            let mut ops = Ops::new();
+            ops.put(META, "position", entry.position);
+            if let Some(membership) = entry.membership {
+                ops.put(META, "membership", membership);
+            }
+            outcomes.push(match entry.proposal {
+                Some(page) => {
+                    let outcome = Bytes::from(format!("done: {}", String::from_utf8_lossy(&page)));
+                    ops.put(PAGES, entry.index.to_be_bytes(), page);
+                    outcome
+                }
+                None => Bytes::new(),
+            });
+            self.writer.write(ops, Durability::Buffered).await.map_err(failed)?;
+        }
+        self.applied.send_modify(|count| *count += 1);
+        Ok(outcomes)
+    }
+
+    fn applied(&self) -> Result<Applied, machine::Error> {
+        let read = |key: &str| Ok(self.db.get(META, key).map_err(failed)?.map(Bytes::from));
+        Ok(Applied { position: read("position")?, membership: read("membership")? })
+    }
+
+    fn snapshot(&self, sink: &mut Sink<'_>) -> Result<Applied, machine::Error> {
+        let view = self.db.view();
+        for page in view.range(PAGES, &[], None, Order::Ascending).map_err(failed)? {
+            let (key, page) = page.map_err(failed)?;
+            sink([key, page].concat().into())?;
+        }
+        let read = |key: &str| Ok(view.get(META, key).map_err(failed)?.map(Bytes::from));
+        Ok(Applied { position: read("position")?, membership: read("membership")? })
+    }
+
+    async fn install(&self, applied: Applied, records: Records) -> Result<(), machine::Error> {
+        let mut ops = Ops::new();
+        ops.delete_range(PAGES, [], [0xff; 9]).delete_range(META, [], [0xff; 9]);
+        for (key, value) in [("position", applied.position), ("membership", applied.membership)] {
+            if let Some(value) = value {
+                ops.put(META, key, value);
+            }
+        }
+        for mut record in records {
+            let key = record.split_to(8);
+            ops.put(PAGES, key, record);
+        }
+        self.writer.write(ops, Durability::Synced).await.map_err(failed)?;
+        self.applied.send_modify(|count| *count += 1);
+        Ok(())
+    }
+}
+
+/// How long a test waits for what must come.
+pub(super) const WAIT: Duration = Duration::from_secs(60);
+
+/// Any time; the same always.
+pub(super) fn fixed_clock(millis: u64) -> Clock {
+    Arc::new(move || Timestamp::from_millis(millis).unwrap())
+}
+
+/// Who can reach whom in this process.
+#[derive(Default)]
+pub(super) struct Hub {
+    nodes: Mutex<BTreeMap<u64, Handle>>,
+    cut: Mutex<BTreeSet<u64>>,
+}
+
+impl Hub {
+    fn reach(&self, from: u64, to: u64) -> Result<Handle, Error> {
+        let cut = self.cut.lock();
+        let node = self.nodes.lock().get(&to).cloned();
+        let node = node.filter(|_| !cut.contains(&from) && !cut.contains(&to));
+        node.ok_or_else(|| Error::Unreachable(format!("node {to} is not there")))
+    }
+
+    /// From now on no message reaches this node or comes from it.
+    pub(super) fn cut(&self, node: u64) {
+        self.cut.lock().insert(node);
+    }
+
+    /// The node is there again.
+    pub(super) fn join(&self, node: u64) {
+        self.cut.lock().remove(&node);
+    }
+}
+
+/// One node's end of the hub.
+#[derive(Clone)]
+pub(super) struct Wire {
+    pub(super) from: u64,
+    pub(super) hub: Arc<Hub>,
+}
+
+impl Transport for Wire {
+    async fn append_entries(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
+        let answer = self.hub.reach(self.from, to)?.append_entries(self.from, request).await;
+        answer.map_err(|refusal| Error::Refused(refusal.to_string()))
+    }
+
+    async fn vote(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
+        let answer = self.hub.reach(self.from, to)?.vote(self.from, request).await;
+        answer.map_err(|refusal| Error::Refused(refusal.to_string()))
+    }
+
+    async fn install_snapshot(
+        &self,
+        to: u64,
+        _: &Member,
+        chunks: BoxStream<'static, Bytes>,
+    ) -> Result<Bytes, Error> {
+        let chunks = chunks.map(Ok::<_, Infallible>);
+        let answer = self.hub.reach(self.from, to)?.install_snapshot(self.from, chunks).await;
+        answer.map_err(|refusal| Error::Refused(refusal.to_string()))
+    }
+}
+
+/// Options with which a leader is found soon, but not in a hurry: tests share their machine with others.
+pub(super) fn options(id: u64) -> Options {
+    Options {
+        heartbeat: Duration::from_millis(100),
+        election_min: Duration::from_millis(400),
+        election_max: Duration::from_millis(800),
+        proposal_timeout: Duration::from_secs(3),
+        ..Options::new(id)
+    }
+}
+
+/// A member's name and address.
+pub(super) fn member(id: u64) -> Member {
+    Member { name: format!("node-{id}"), address: format!("node-{id}.example:7400") }
+}
+
+/// Opens a database, waiting while the last user lets go of it.
+pub(super) async fn open(path: &Path, columns: &[Column]) -> Database {
+    let open = async {
+        loop {
+            match Database::open(path, columns, &Memory::new(8 << 20)) {
+                Err(store::Error::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                opened => break opened.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(WAIT, open).await.expect("nobody lets go of the database")
+}
+
+/// One running node.
+pub(super) struct Server {
+    pub(super) handle: Handle,
+    pub(super) book: Arc<Book>,
+    writers: Vec<(store::Handle, JoinHandle<Result<(), store::Error>>)>,
+}
+
+impl Server {
+    /// Starts the node that has its data here.
+    pub(super) async fn start(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock) -> Self {
+        let log = open(&folder.join("log"), LogStore::COLUMNS).await;
+        let ledger = open(&folder.join("ledger"), Book::COLUMNS).await;
+        let log_writer = Writer::start(log.clone(), Store::Log, |_| {}).unwrap();
+        let ledger_writer = Writer::start(ledger.clone(), Store::Ledger, |_| {}).unwrap();
+        let log = LogStore::new(log, log_writer.0.clone(), clock);
+        let book = Arc::new(Book::new(ledger, ledger_writer.0.clone()));
+        let wire = Wire { from: id, hub: Arc::clone(hub) };
+        let handle = start(options(id), log, Arc::clone(&book), wire).await.unwrap();
+        hub.nodes.lock().insert(id, handle.clone());
+        Self { handle, book, writers: vec![log_writer, ledger_writer] }
+    }
+
+    /// Stops the node.
+    pub(super) async fn stop(self, hub: &Hub) {
+        hub.nodes.lock().remove(&self.handle.id());
+        self.handle.shutdown().await;
+        for (writer, thread) in self.writers {
+            writer.close().await;
+            thread.join().unwrap().unwrap();
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Forged messages, damaged snapshots, a broken disk.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::stream;
+use tokio::time::timeout;
+
+use super::double::{Book, Hub, Server, WAIT, Wire, fixed_clock, member, open, options};
+use crate::consensus::guard::Violation;
+use crate::consensus::log_store::LogStore;
+use crate::consensus::message::{self, Append, Elect, Install};
+use crate::consensus::snapshot::Builder;
+use crate::consensus::types::{SnapshotMeta, Vote};
+use crate::consensus::{CHUNK_BYTES, Error, Handle, Options, Refusal, SnapshotError, start};
+use crate::store::{self, Database, Durability, Ops, Sink, Store, Writer};
+
+/// A single node that leads itself.
+async fn alone() -> (tempfile::TempDir, Arc<Hub>, Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Arc::default();
+    let server = Server::start(folder.path(), 1, &hub, fixed_clock(1)).await;
+    server.handle.initialize(BTreeMap::from([(1, member(1))])).await.unwrap();
+    lead(&server.handle).await;
+    (folder, hub, server)
+}
+
+async fn lead(handle: &Handle) {
+    let mut leader = handle.watch_leader();
+    timeout(WAIT, leader.wait_for(Option::is_some)).await.expect("no leader").unwrap();
+}
+
+#[tokio::test]
+async fn forged_messages_reach_nothing() {
+    let (_folder, hub, server) = alone().await;
+    let handle = &server.handle;
+    let vote = Vote::new_committed(9, 2);
+    let forged = Append { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
+    let forged = message::encode(&forged).unwrap();
+    let refused = Err(Refusal::Guarded(Violation::NotTheSender { expected: 2, found: 3 }));
+    assert_eq!(handle.append_entries(3, forged.clone()).await, refused);
+    let elect = message::encode(&Elect { vote: Vote::new(9, 2), last_log_id: None }).unwrap();
+    assert_eq!(handle.vote(3, elect).await, refused);
+    let head = message::encode(&Install { vote, meta: SnapshotMeta::default() }).unwrap();
+    let sent = stream::iter([Ok::<_, Infallible>(head)]);
+    assert_eq!(handle.install_snapshot(3, sent).await, refused);
+
+    for bytes in [Bytes::new(), Bytes::from_static(b"\x01"), forged.slice(..forged.len() - 1)] {
+        let malformed = handle.append_entries(2, bytes.clone()).await;
+        assert!(matches!(malformed, Err(Refusal::Malformed(_))), "{malformed:?}");
+        let malformed = handle.vote(2, bytes).await;
+        assert!(matches!(malformed, Err(Refusal::Malformed(_))), "{malformed:?}");
+    }
+    handle.propose(Bytes::from_static(b"still leading")).await.unwrap();
+    server.stop(&hub).await;
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_stops_nobody() {
+    let (_folder, hub, server) = alone().await;
+    let handle = &server.handle;
+    let head = Install { vote: Vote::new_committed(9, 2), meta: SnapshotMeta::default() };
+    let head = message::encode(&head).unwrap();
+    let mut builder = Builder::default();
+    builder.add(b"a page of lies").unwrap();
+    let mut damaged = builder.finish().bytes().to_vec();
+    damaged[7] ^= 1;
+    let send = async |chunks: Vec<Result<Bytes, &'static str>>| {
+        handle.install_snapshot(2, stream::iter(chunks)).await.unwrap_err()
+    };
+
+    let refused = send(vec![Ok(head.clone()), Ok(damaged.into())]).await;
+    assert!(matches!(refused, Refusal::Snapshot(SnapshotError::Checksum { .. })), "{refused}");
+    let refused = send(vec![Ok(head.clone()), Err("connection lost")]).await;
+    assert_eq!(refused, Refusal::BrokenOff("connection lost".into()));
+    let found = CHUNK_BYTES + 1;
+    let refused = send(vec![Ok(head), Ok(vec![0; found].into())]).await;
+    assert_eq!(refused, Refusal::LargeChunk { expected: CHUNK_BYTES, found });
+    assert!(matches!(send(Vec::new()).await, Refusal::BrokenOff(_)));
+
+    handle.propose(Bytes::from_static(b"still leading")).await.unwrap();
+    server.stop(&hub).await;
+}
+
+/// A disk that can break.
+struct Breaking {
+    db: Database,
+    broken: Arc<AtomicBool>,
+}
+
+impl Sink for Breaking {
+    fn write(
+        &mut self,
+        ops: &mut dyn Iterator<Item = &Ops>,
+        durability: Durability,
+    ) -> Result<(), store::Error> {
+        if self.broken.load(Ordering::SeqCst) {
+            let reason = "No space left on device".into();
+            return Err(store::Error::DiskFull { path: self.db.path().to_owned(), reason });
+        }
+        self.db.write(ops, durability)
+    }
+
+    fn flush(&mut self) -> Result<(), store::Error> {
+        self.db.flush()
+    }
+}
+
+/// A single leader whose log, or ledger, is on a disk that breaks.
+async fn breaking(store: Store) -> (tempfile::TempDir, Handle, Arc<AtomicBool>) {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let log = open(&folder.path().join("log"), LogStore::COLUMNS).await;
+    let ledger = open(&folder.path().join("ledger"), Book::COLUMNS).await;
+    let writer = |db: &Database, which: Store| {
+        let broken = if which == store { Arc::clone(&broken) } else { Arc::default() };
+        Writer::start_with(Breaking { db: db.clone(), broken }, which, |_| {}).unwrap().0
+    };
+    let book = Book::new(ledger.clone(), writer(&ledger, Store::Ledger));
+    let log = LogStore::new(log.clone(), writer(&log, Store::Log), fixed_clock(1));
+    let wire = Wire { from: 1, hub: Arc::default() };
+    let handle = start(options(1), log, Arc::new(book), wire).await.unwrap();
+    handle.initialize(BTreeMap::from([(1, member(1))])).await.unwrap();
+    lead(&handle).await;
+    (folder, handle, broken)
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_raft_and_it_says_so() {
+    for store in [Store::Log, Store::Ledger] {
+        let (_folder, handle, broken) = breaking(store).await;
+        handle.propose(Bytes::from_static(b"one")).await.unwrap();
+        assert!(handle.is_healthy().await);
+        broken.store(true, Ordering::SeqCst);
+        let error = handle.propose(Bytes::from_static(b"two")).await.unwrap_err();
+        assert!(matches!(error, Error::Fatal(_)), "{store:?}: {error}");
+        assert!(!handle.is_healthy().await, "{store:?}");
+        let mut leader = handle.watch_leader();
+        timeout(WAIT, leader.wait_for(Option::is_none)).await.expect("still leads").unwrap();
+        handle.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_raft_is_not_healthy() {
+    let (_folder, hub, server) = alone().await;
+    let handle = server.handle.clone();
+    assert!(handle.is_leader() && handle.is_healthy().await);
+    server.stop(&hub).await;
+    assert!(!handle.is_healthy().await);
+    let refused = handle.propose(Bytes::from_static(b"late")).await;
+    assert!(matches!(refused, Err(Error::Fatal(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_at_once() {
+    let (_folder, hub, server) = alone().await;
+    let (expected, found) = (options(1).proposal_bytes, options(1).proposal_bytes + 1);
+    let refused = server.handle.propose(vec![0; found].into()).await;
+    assert_eq!(refused, Err(Error::TooLarge { expected, found }));
+    server.stop(&hub).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Arc::default();
+    let server = Server::start(folder.path(), 1, &hub, fixed_clock(1)).await;
+    let refused = server.handle.initialize(BTreeMap::from([(2, member(2))])).await;
+    assert!(matches!(refused, Err(Error::Members(_))), "{refused:?}");
+    server.stop(&hub).await;
+
+    let db = open(&folder.path().join("log"), LogStore::COLUMNS).await;
+    let (writer, _) = Writer::start(db.clone(), Store::Log, |_| {}).unwrap();
+    let book = Arc::new(Book::new(db.clone(), writer.clone()));
+    let log = LogStore::new(db, writer, fixed_clock(1));
+    let hasty = Options { heartbeat: options(1).election_max, ..options(1) };
+    let refused = start(hasty, log, book, Wire { from: 1, hub }).await;
+    assert!(matches!(refused, Err(Error::Options(_))), "{refused:?}");
+}

@@ -1,0 +1,8 @@
+//! Tests of the whole room: openraft's own storage suite, kills, and clusters in one process.
+
+mod cluster;
+mod double;
+mod faults;
+mod kill;
+mod log;
+mod suite;
