@@ -14,4 +14,6 @@ pub mod machine;
 pub mod membership;
 pub mod server;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod witness;

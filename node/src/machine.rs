@@ -43,7 +43,8 @@ impl LedgerMachine {
             .map_err(|error| Error::new("deciding an entry", error))??;
         let (applied, results) = match decided {
             Ok(applied) => {
-                let results = applied.outcomes.iter().map(|outcome| result(outcome, applied.block.sequence)).collect();
+                let results =
+                    applied.outcomes.iter().map(|outcome| result(outcome, applied.block.sequence)).collect();
                 (Some(applied), results)
             }
             Err(commands) => (None, vec![of_kind(Kind::Void); commands]),
@@ -100,14 +101,15 @@ impl Machine for LedgerMachine {
     }
 
     fn snapshot(&self, sink: &mut Sink<'_>) -> Result<Applied, Error> {
-        let (position, membership) = self.ledger.records(&mut |record| {
+        let read = self.ledger.records(&mut |record| {
             let (kind, bytes) = match record {
                 Record::Block(bytes) => (BLOCK, bytes),
                 Record::Exchange(bytes) => (EXCHANGE, bytes),
                 Record::State(bytes) => (STATE, bytes),
             };
-            sink([&[kind][..], bytes].concat().into())
-        })?;
+            sink([&[kind][..], bytes].concat().into()).map_err(Failed)
+        });
+        let (position, membership) = read.map_err(|Failed(error)| error)?;
         Ok(Applied { position: position.map(Bytes::from), membership: membership.map(Bytes::from) })
     }
 
@@ -120,7 +122,12 @@ impl Machine for LedgerMachine {
                 Some((&BLOCK, bytes)) if state.is_none() => rebuild.block(bytes).map_err(refused)?,
                 Some((&EXCHANGE, bytes)) if state.is_none() => rebuild.exchange(bytes).map_err(refused)?,
                 Some((&STATE, bytes)) if state.is_none() => state = Some(bytes.to_vec()),
-                _ => return Err(Error::new("taking a snapshot", "a record of no known kind, or behind the state")),
+                _ => {
+                    return Err(Error::new(
+                        "taking a snapshot",
+                        "a record of no known kind, or behind the state",
+                    ));
+                }
             }
         }
         let rebuilt = match state {
@@ -136,9 +143,12 @@ const BLOCK: u8 = 1;
 const EXCHANGE: u8 = 2;
 const STATE: u8 = 3;
 
-impl From<crate::store::Error> for Error {
+/// Either side's failure while a snapshot is read.
+struct Failed(Error);
+
+impl From<crate::store::Error> for Failed {
     fn from(error: crate::store::Error) -> Self {
-        Self::new("reading the ledger", error)
+        Self(Error::new("reading the ledger", error))
     }
 }
 

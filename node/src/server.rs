@@ -151,7 +151,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let ledger = Ledger::open(disks.ledger.clone(), disks.ledger_writer.clone())?;
     let log = consensus::LogStore::new(disks.log.clone(), disks.log_writer.clone(), Arc::new(clock::now));
     let (witness_store, standing) =
-        witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut()).await?;
+        witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut())
+            .await?;
 
     let peers = Peers::start(&view, index, &credentials)?;
     let raft = consensus::start(
@@ -240,7 +241,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
                 .max_decoding_message_size(limits::CONSENSUS)
                 .max_encoding_message_size(limits::CONSENSUS),
         )
-        .add_service(AdminServer::new(AdminService { gate, name: config.name.clone(), contact, health, started }));
+        .add_service(AdminServer::new(AdminService {
+            gate,
+            name: config.name.clone(),
+            contact,
+            health,
+            started,
+        }));
     info!(name = config.name, address = %config.listen, cluster = %view.cluster(), "serving");
 
     let mut reason = None;
@@ -309,11 +316,7 @@ struct Disks {
 }
 
 impl Disks {
-    fn open(
-        config: &Config,
-        view: &View,
-        fatal: &watch::Sender<Option<String>>,
-    ) -> Result<Self, Error> {
+    fn open(config: &Config, view: &View, fatal: &watch::Sender<Option<String>>) -> Result<Self, Error> {
         let owner = store::Identity { node: config.name.clone(), cluster: view.cluster() };
         let folder = Folder::open(&config.data, &owner)?;
         let memory = Memory::default();

@@ -28,11 +28,15 @@ pub struct AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
-    async fn get_node_status(&self, request: Request<GetNodeStatusRequest>) -> Result<Response<NodeStatus>, Status> {
+    async fn get_node_status(
+        &self,
+        request: Request<GetNodeStatusRequest>,
+    ) -> Result<Response<NodeStatus>, Status> {
         self.gate.operator(&request)?;
         let (raft, witness) = (self.contact.consensus.status(), &self.contact.witness);
         let state = self.contact.ledger.state();
-        let leader = raft.leader.and_then(|leader| self.contact.view.members().get(usize::try_from(leader).ok()?));
+        let leader =
+            raft.leader.and_then(|leader| self.contact.view.members().get(usize::try_from(leader).ok()?));
         let not_ready = self.health.not_ready();
         Ok(Response::new(NodeStatus {
             name: self.name.clone(),

@@ -55,7 +55,9 @@ fn certificate<T>(request: &Request<T>) -> Result<Arc<PeerCertificate>, Status> 
     let info = request.extensions().get::<ConnectInfo>();
     info.and_then(|info| info.peer.clone()).ok_or_else(|| {
         super::metrics::rejected("no_client_certificate");
-        Status::unauthenticated("this service asks for a TLS client certificate bound to a member's or operator's key")
+        Status::unauthenticated(
+            "this service asks for a TLS client certificate bound to a member's or operator's key",
+        )
     })
 }
 

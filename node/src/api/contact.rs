@@ -73,8 +73,10 @@ impl Contact {
     ) -> Result<Admitted, Status> {
         let started = Instant::now();
         let now = clock::now();
-        let nro = evidence::check_nro(&self.view, nro, now).map_err(|fault| error::evidence("nro", &fault))?;
-        request::check(&self.view, method, signed, &nro, evidence, now).map_err(|fault| error::request(&fault))?;
+        let nro =
+            evidence::check_nro(&self.view, nro, now).map_err(|fault| error::evidence("nro", &fault))?;
+        request::check(&self.view, method, signed, &nro, evidence, now)
+            .map_err(|fault| error::request(&fault))?;
         metrics::stage("admit", started.elapsed());
         Ok(Admitted { exchange: nro.payload().terms.exchange(), nro, now })
     }

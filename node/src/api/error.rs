@@ -47,7 +47,8 @@ pub fn unavailable(message: impl Into<String>) -> Status {
 pub fn deadline(waited: Duration) -> Status {
     metrics::rejected("deadline");
     let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(200)));
-    let message = format!("no verdict within {} ms; ask again, here or another node: it is safe", waited.as_millis());
+    let message =
+        format!("no verdict within {} ms; ask again, here or another node: it is safe", waited.as_millis());
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
@@ -65,7 +66,9 @@ pub fn evidence(field: &'static str, error: &evidence::Error) -> Status {
     match error {
         E::Cose { .. } => bad_field(field, "malformed", message),
         E::Certificate { .. } | E::CertificateTooShort { .. } => bad_field(field, "certificate", message),
-        E::ForeignKey { .. } | E::ForeignExchange { .. } | E::ForeignNro { .. } => bad_field(field, "foreign", message),
+        E::ForeignKey { .. } | E::ForeignExchange { .. } | E::ForeignNro { .. } => {
+            bad_field(field, "foreign", message)
+        }
         E::ForeignCluster { .. } => precondition("other_cluster", message, &[]),
         E::Lifetime { .. } => precondition("lifetime", message, &[]),
         E::CreatedLater { .. } => precondition("created_later", message, &[]),

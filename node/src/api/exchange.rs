@@ -32,7 +32,12 @@ impl ExchangeService {
         Ok((admitted, evidence))
     }
 
-    async fn submit(&self, method: Method, verdict: Verdict, request: Request<PartyRequest>) -> Answer<Outcome> {
+    async fn submit(
+        &self,
+        method: Method,
+        verdict: Verdict,
+        request: Request<PartyRequest>,
+    ) -> Answer<Outcome> {
         let limit = limit(&request, self.limit);
         within(limit, async {
             let (admitted, evidence) = self.admit(method, request.get_ref())?;
@@ -92,9 +97,10 @@ impl Service for ExchangeService {
                 let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
                 return Err(error::precondition("undecided", message, &[]));
             };
-            let certificate = self.contact.witness.certificate(&exchange).map_err(|fault| error::internal(&fault))?;
             let certificate =
-                certificate.ok_or_else(|| error::unavailable("the certificate is not here; ask another node"))?;
+                self.contact.witness.certificate(&exchange).map_err(|fault| error::internal(&fault))?;
+            let certificate = certificate
+                .ok_or_else(|| error::unavailable("the certificate is not here; ask another node"))?;
             Ok(Response::new(ProofParts {
                 state: state(exchange.leaf.verdict).into(),
                 nro: exchange.nro,

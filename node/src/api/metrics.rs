@@ -9,7 +9,11 @@ use metrics::{counter, describe_counter, describe_histogram, histogram};
 pub fn describe() {
     describe_counter!("fairpost_verdicts_total", "Verdicts that this node has answered with, by verdict.");
     describe_counter!("fairpost_rejections_total", "Requests that this node has not taken, by reason.");
-    describe_histogram!("fairpost_release_seconds", metrics::Unit::Seconds, "Time from a request to its answer, by stage: admit, order, finish.");
+    describe_histogram!(
+        "fairpost_release_seconds",
+        metrics::Unit::Seconds,
+        "Time from a request to its answer, by stage: admit, order, finish."
+    );
 }
 
 pub(super) fn verdict(verdict: Verdict) {

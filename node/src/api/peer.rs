@@ -45,11 +45,15 @@ impl Peer for PeerService {
             .map(|command| Command::parse(command))
             .collect::<Result<_, _>>()
             .map_err(|fault| error::bad_field("commands", "malformed", fault.to_string()))?;
-        let results = self.sequencer.order(commands).await.map_err(|fault| error::unavailable(fault.to_string()))?;
+        let results =
+            self.sequencer.order(commands).await.map_err(|fault| error::unavailable(fault.to_string()))?;
         Ok(Response::new(ForwardResponse { results }))
     }
 
-    async fn cast_votes(&self, request: Request<CastVotesRequest>) -> Result<Response<CastVotesResponse>, Status> {
+    async fn cast_votes(
+        &self,
+        request: Request<CastVotesRequest>,
+    ) -> Result<Response<CastVotesResponse>, Status> {
         self.gate.member(&request)?;
         let votes = request.into_inner().votes;
         bounded("votes", votes.len(), MOST)?;
@@ -58,7 +62,10 @@ impl Peer for PeerService {
         Ok(Response::new(CastVotesResponse {}))
     }
 
-    async fn get_votes(&self, request: Request<GetVotesRequest>) -> Result<Response<GetVotesResponse>, Status> {
+    async fn get_votes(
+        &self,
+        request: Request<GetVotesRequest>,
+    ) -> Result<Response<GetVotesResponse>, Status> {
         self.gate.member(&request)?;
         let sequences = request.into_inner().sequences;
         bounded("sequences", sequences.len(), MOST)?;
@@ -82,11 +89,10 @@ impl Peer for PeerService {
         let wait = limit(&request, LONGEST_WAIT) * 9 / 10;
         let exchanges = request.into_inner().exchanges;
         bounded("exchanges", exchanges.len(), MOST)?;
-        let exchanges: Vec<ExchangeId> = exchanges
-            .iter()
-            .map(|id| ExchangeId::from_slice(id))
-            .collect::<Option<_>>()
-            .ok_or_else(|| error::bad_field("exchanges", "malformed", "an exchange id has 32 bytes".into()))?;
+        let exchanges: Vec<ExchangeId> =
+            exchanges.iter().map(|id| ExchangeId::from_slice(id)).collect::<Option<_>>().ok_or_else(
+                || error::bad_field("exchanges", "malformed", "an exchange id has 32 bytes".into()),
+            )?;
         let shares = exchanges.into_iter().map(|id| share(self.witness.clone(), id, wait));
         Ok(Response::new(GetSharesResponse { shares: join_all(shares).await }))
     }

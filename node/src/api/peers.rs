@@ -113,7 +113,7 @@ impl Peers {
     pub async fn forward(&self, leader: u16, commands: &[Command]) -> Result<Vec<CommandResult>, String> {
         let member = self.members.get(usize::from(leader)).ok_or("the leader is no member")?;
         let commands = commands.iter().map(Command::to_bytes).collect();
-        let answer = member.peer.clone().forward(timed(ForwardRequest { commands})).await;
+        let answer = member.peer.clone().forward(timed(ForwardRequest { commands })).await;
         Ok(answer.map_err(|status| describe(&status))?.into_inner().results)
     }
 }
@@ -148,7 +148,11 @@ impl service::Peers for Peers {
 }
 
 impl Shares for Peers {
-    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+    fn share(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+    ) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
         let (answer, receiver) = oneshot::channel();
         let queue = self.members.get(usize::from(member)).map(|member| member.shares.clone());
         Box::pin(async move {
@@ -186,7 +190,8 @@ async fn ask(
         match client.get_votes(timed(GetVotesRequest { sequences })).await {
             Ok(answer) => {
                 // What is malformed is not worth more than no answer.
-                let votes = answer.into_inner().votes.into_iter().filter_map(|vote| peer::received(vote).ok());
+                let votes =
+                    answer.into_inner().votes.into_iter().filter_map(|vote| peer::received(vote).ok());
                 if let Some(witness) = witness.get() {
                     witness.receive(votes.collect());
                 }

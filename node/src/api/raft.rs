@@ -128,7 +128,9 @@ fn message(body: Bytes) -> RaftMessage {
 fn carried(answer: Result<Response<RaftMessage>, Status>) -> Result<Bytes, Error> {
     match answer {
         Ok(answer) => Ok(answer.into_inner().body.into()),
-        Err(status) if status.code() == Code::InvalidArgument => Err(Error::Refused(status.message().to_owned())),
+        Err(status) if status.code() == Code::InvalidArgument => {
+            Err(Error::Refused(status.message().to_owned()))
+        }
         Err(status) => Err(Error::Unreachable(format!("{:?}: {}", status.code(), status.message()))),
     }
 }

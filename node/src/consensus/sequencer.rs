@@ -147,7 +147,8 @@ impl Service {
         };
         let identity = &self.options.identity;
         let head = Signed::sign(head, chain::key_id(&identity.verifying_key()), identity);
-        let outcome = self.options.raft.propose(entry::write(&head, &batch).into()).await.map_err(Error::from)?;
+        let outcome =
+            self.options.raft.propose(entry::write(&head, &batch).into()).await.map_err(Error::from)?;
         let answer = ForwardResponse::decode(outcome).map_err(|error| Error::Unknown(error.to_string()))?;
         Ok(answer.results)
     }

@@ -6,7 +6,10 @@ use super::Outcome;
 
 /// Describes them to the exporter.
 pub fn describe() {
-    describe_counter!("fairpost_decisions_total", "Commands that this node's ledger has decided, by what became of them.");
+    describe_counter!(
+        "fairpost_decisions_total",
+        "Commands that this node's ledger has decided, by what became of them."
+    );
 }
 
 /// Counts what became of an entry's commands.

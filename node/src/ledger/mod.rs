@@ -26,6 +26,8 @@ mod decide;
 pub mod metrics;
 mod rebuild;
 mod record;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use apply::{Applied, Exchanges, Outcome, Void, apply};
 pub use decide::{Decision, decide};

@@ -77,7 +77,9 @@ impl Rebuild {
         let id = exchange.leaf.exchange;
         let (expected, found) = (self.places.remove(&id), (exchange.sequence, exchange.place));
         if expected != Some(found) {
-            return Err(wrong(format!("exchange {id} says block and place {found:?}, its leaf is at {expected:?}")));
+            return Err(wrong(format!(
+                "exchange {id} says block and place {found:?}, its leaf is at {expected:?}"
+            )));
         }
         let block = self.blocks.get((exchange.sequence - 1) as usize);
         let leaf = block.and_then(|block| block.leaves.get(exchange.place as usize));
@@ -101,7 +103,9 @@ impl Rebuild {
         let last = self.blocks.last().map_or(0, |block| block.sequence);
         let (expected, found) = ((last, self.log.root()), (state.sequence, state.log.root()));
         if expected != found {
-            return Err(wrong(format!("the state says sequence and root {found:?}, the blocks make {expected:?}")));
+            return Err(wrong(format!(
+                "the state says sequence and root {found:?}, the blocks make {expected:?}"
+            )));
         }
         Ok(Rebuilt { state, blocks: self.blocks, exchanges: self.exchanges, nodes: self.nodes })
     }

@@ -121,9 +121,14 @@ impl ShareFile {
             return Err(Error::Member { path: path.to_owned(), expected, found, epoch });
         }
         let share = Zeroizing::new(text.share);
-        let share = Zeroizing::new(hex::decode(&*share).map_err(|_| malformed("the share is not hexadecimal".into()))?);
+        let share = Zeroizing::new(
+            hex::decode(&*share).map_err(|_| malformed("the share is not hexadecimal".into()))?,
+        );
         let share: Zeroizing<[u8; 32]> = Zeroizing::new(
-            share.as_slice().try_into().map_err(|_| malformed(format!("a share of {} bytes, not 32", share.len())))?,
+            share
+                .as_slice()
+                .try_into()
+                .map_err(|_| malformed(format!("a share of {} bytes, not 32", share.len())))?,
         );
         let share = KeyShare::from_bytes(&share).map_err(|error| malformed(error.to_string()))?;
         let witness = match text.witness {
@@ -138,7 +143,8 @@ impl ShareFile {
         if expected != Some(share.public_share()) {
             return Err(Error::Mismatch { path: path.to_owned() });
         }
-        let (path, cluster, member, epoch) = (path.to_owned(), view.cluster(), member.to_owned(), view.epoch());
+        let (path, cluster, member, epoch) =
+            (path.to_owned(), view.cluster(), member.to_owned(), view.epoch());
         Ok(Self { path, cluster, member, epoch, commitment, share, witness })
     }
 }
@@ -177,7 +183,8 @@ fn write(
 ) -> Result<(), Error> {
     let share = hex::encode(&*share.to_bytes());
     let witness = witness.map(hex::encode);
-    let text = Text { format: 1, cluster: cluster.to_string(), epoch, member: member.to_owned(), share, witness };
+    let text =
+        Text { format: 1, cluster: cluster.to_string(), epoch, member: member.to_owned(), share, witness };
     let rendered = toml::to_string(&text)
         .map_err(|error| Error::Malformed { path: path.to_owned(), problem: error.to_string() })?;
     drop(Zeroizing::new(text.share));

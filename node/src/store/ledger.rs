@@ -85,7 +85,12 @@ impl Ledger {
     }
 
     /// Keeps a token that was verified. It can always be made again, so it is not synced.
-    pub async fn put_token(&self, exchange: &ExchangeId, verdict: Verdict, token: &Token) -> Result<(), Error> {
+    pub async fn put_token(
+        &self,
+        exchange: &ExchangeId,
+        verdict: Verdict,
+        token: &Token,
+    ) -> Result<(), Error> {
         let mut ops = Ops::new();
         ops.put(TOKENS, token_key(exchange, verdict), token.to_bytes().to_vec());
         self.writer.write(ops, Durability::Buffered).await

@@ -54,7 +54,11 @@ pub enum Error {
 /// Where other members' shares come from.
 pub trait Shares: Send + Sync + 'static {
     /// The share of the member at this index, for this exchange. The error says what went wrong, for the log.
-    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Result<(Verdict, Share), String>>;
+    fn share(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+    ) -> BoxFuture<'static, Result<(Verdict, Share), String>>;
 }
 
 /// Makes tokens.

@@ -7,11 +7,23 @@ use super::rules::Refusal;
 /// Describes them to the exporter.
 pub fn describe() {
     describe_counter!("fairpost_certificates_total", "Leaves whose quorum certificate this node has stored.");
-    describe_counter!("fairpost_refusals_total", "Votes and shares that this node did not give, by the rule that forbids it.");
-    describe_counter!("fairpost_equivocations_total", "Members that signed two different ballots for one entry.");
+    describe_counter!(
+        "fairpost_refusals_total",
+        "Votes and shares that this node did not give, by the rule that forbids it."
+    );
+    describe_counter!(
+        "fairpost_equivocations_total",
+        "Members that signed two different ballots for one entry."
+    );
     describe_counter!("fairpost_forks_total", "Votes whose evidence log has another root than this node's.");
-    describe_counter!("fairpost_invalid_shares_total", "Shares that failed verification, by the member that sent them.");
-    describe_gauge!("fairpost_share_usable", "1 if this node's share matches the public commitment and may sign.");
+    describe_counter!(
+        "fairpost_invalid_shares_total",
+        "Shares that failed verification, by the member that sent them."
+    );
+    describe_gauge!(
+        "fairpost_share_usable",
+        "1 if this node's share matches the public commitment and may sign."
+    );
 }
 
 pub(super) fn certified(leaves: usize) {

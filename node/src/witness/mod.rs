@@ -27,6 +27,8 @@
 //!   lie (the property tests in `harness`).
 
 pub mod collect;
+#[cfg(test)]
+mod harness;
 pub mod metrics;
 pub mod rules;
 pub mod service;

@@ -130,7 +130,11 @@ impl Service {
     pub fn new(options: Options, store: Store, standing: Standing) -> (Self, Handle) {
         let (sender, received) = mpsc::channel(QUEUE);
         if let Standing::Lost { expected, found } = &standing {
-            error!(expected, ?found, "the witness store that the share is bound to is gone: this node serves and signs nothing");
+            error!(
+                expected,
+                ?found,
+                "the witness store that the share is bound to is gone: this node serves and signs nothing"
+            );
         }
         let certified = watch::Sender::new(0);
         let tallies = Mutex::default();
@@ -433,7 +437,12 @@ impl Handle {
         let mut votes: Vec<Received> = self.0.store.certificate(&block)?.iter().map(Received::from).collect();
         if self.may_sign() {
             let own = self.0.sign(&block)?;
-            votes.extend(own.iter().filter(|own| !votes.iter().any(|vote| vote.vote.bytes() == own.vote.bytes())).map(Received::from).collect::<Vec<_>>());
+            votes.extend(
+                own.iter()
+                    .filter(|own| !votes.iter().any(|vote| vote.vote.bytes() == own.vote.bytes()))
+                    .map(Received::from)
+                    .collect::<Vec<_>>(),
+            );
         }
         Ok(votes)
     }

@@ -123,8 +123,12 @@ impl Store {
         let voted = self.database.get(VOTED, exchange.as_bytes())?;
         let promised = self.database.get(PROMISED, exchange.as_bytes())?;
         Ok(Signed {
-            voted: voted.map(|bytes| Digest::from_slice(&bytes).ok_or_else(|| damaged("a vote"))).transpose()?,
-            promised: promised.map(|bytes| parse_round(&bytes).ok_or_else(|| damaged("a promise"))).transpose()?,
+            voted: voted
+                .map(|bytes| Digest::from_slice(&bytes).ok_or_else(|| damaged("a vote")))
+                .transpose()?,
+            promised: promised
+                .map(|bytes| parse_round(&bytes).ok_or_else(|| damaged("a promise")))
+                .transpose()?,
         })
     }
 
@@ -194,7 +198,8 @@ impl Store {
             reader.array_of("a vote", 2, "2")?;
             let vote =
                 Cose::<Vote>::parse(reader.bytes()?).map_err(|error| Error::Damaged(error.to_string()))?;
-            let leaves = Leaves::parse(reader.bytes()?, block.leaves.len()).ok_or_else(|| damaged("a vote"))?;
+            let leaves =
+                Leaves::parse(reader.bytes()?, block.leaves.len()).ok_or_else(|| damaged("a vote"))?;
             votes.push(Counted { vote, leaves });
         }
         reader.finish()?;

@@ -84,7 +84,7 @@ impl Machine for Book {
     }
 
     fn applied(&self) -> Result<Applied, machine::Error> {
-        let read = |key: &str| Ok(self.db.get(META, key).map_err(failed)?.map(Bytes::from));
+        let read = |key: &str| self.db.get(META, key).map(|value| value.map(Bytes::from)).map_err(failed);
         Ok(Applied { position: read("position")?, membership: read("membership")? })
     }
 
@@ -94,7 +94,7 @@ impl Machine for Book {
             let (key, page) = page.map_err(failed)?;
             sink([key, page].concat().into())?;
         }
-        let read = |key: &str| Ok(view.get(META, key).map_err(failed)?.map(Bytes::from));
+        let read = |key: &str| view.get(META, key).map(|value| value.map(Bytes::from)).map_err(failed);
         Ok(Applied { position: read("position")?, membership: read("membership")? })
     }
 

@@ -1,0 +1,247 @@
+//! The ledger's rules, tried with real signatures.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use fairpost_proto::entry::{Command, Entry};
+use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{LIFETIME, World, after};
+
+/// A ledger in memory.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    pub(crate) state: State,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) exchanges: HashMap<ExchangeId, Exchange>,
+}
+
+impl Exchanges for Memory {
+    type Error = Infallible;
+
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Infallible> {
+        Ok(self.exchanges.get(exchange).map(|exchange| (exchange.leaf.verdict, exchange.sequence)))
+    }
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self { state: State::empty(), blocks: vec![], exchanges: HashMap::new() }
+    }
+
+    /// Applies an entry's bytes.
+    pub(crate) fn apply(&mut self, world: &World, entry: &[u8]) -> Result<Vec<Outcome>, Void> {
+        let entry = Entry::parse(entry).unwrap();
+        let Ok(applied) = apply(&world.view, &self.state, &entry, self.blocks.len() as u64 + 1, self);
+        let applied = applied?;
+        self.state = applied.state;
+        self.blocks.push(applied.block);
+        for exchange in applied.exchanges {
+            let before = self.exchanges.insert(exchange.leaf.exchange, exchange);
+            assert!(before.is_none(), "an exchange is decided once");
+        }
+        Ok(applied.outcomes)
+    }
+
+    fn order(&mut self, world: &World, time: Timestamp, commands: &[Command]) -> Vec<Outcome> {
+        let entry = world.entry(0, &self.state, time, commands);
+        self.apply(world, &entry).unwrap()
+    }
+}
+
+fn decided(outcome: &Outcome) -> Option<Verdict> {
+    match outcome {
+        Outcome::Decided { verdict, .. } => Some(*verdict),
+        _ => None,
+    }
+}
+
+#[test]
+fn each_command_brings_about_its_verdict() {
+    let world = World::new();
+    for (number, verdict) in (1..).zip(Verdict::ALL) {
+        let mut ledger = Memory::new();
+        let time = after(if verdict == Verdict::Expired { LIFETIME + 30 } else { 10 });
+        let outcomes = ledger.order(&world, time, &[world.command(number, verdict)]);
+        assert_eq!(outcomes.iter().map(decided).collect::<Vec<_>>(), [Some(verdict)]);
+        let leaf = ledger.blocks[0].leaves[0];
+        assert_eq!(
+            (leaf.verdict, leaf.time, leaf.evidence.is_none()),
+            (verdict, time, verdict == Verdict::Expired)
+        );
+    }
+}
+
+#[test]
+fn the_first_verdict_stands_and_later_requests_learn_of_it() {
+    let world = World::new();
+    let mut ledger = Memory::new();
+    let all =
+        [Verdict::Refused, Verdict::Released, Verdict::Withdrawn].map(|verdict| world.command(1, verdict));
+    let outcomes = ledger.order(&world, after(10), &all);
+    assert!(outcomes.iter().all(|outcome| decided(outcome) == Some(Verdict::Refused)));
+    let later = ledger.order(&world, after(5000), &[world.command(1, Verdict::Expired)]);
+    assert!(matches!(later[..], [Outcome::Decided { verdict: Verdict::Refused, sequence: 1 }]));
+    assert_eq!(ledger.state.log.size(), 1);
+}
+
+#[test]
+fn a_receipt_counts_before_the_deadline_and_an_expiry_after_the_grace() {
+    let world = World::new();
+    let outcome = |time, verdict| Memory::new().order(&world, time, &[world.command(1, verdict)]).remove(0);
+    let millisecond_before = Timestamp::from_millis(after(LIFETIME).millis() - 1).unwrap();
+    assert_eq!(decided(&outcome(millisecond_before, Verdict::Released)), Some(Verdict::Released));
+    assert!(matches!(outcome(after(LIFETIME), Verdict::Released), Outcome::TooLate { .. }));
+    assert!(matches!(outcome(after(LIFETIME + 29), Verdict::Expired), Outcome::TooEarly { .. }));
+    assert_eq!(decided(&outcome(after(LIFETIME + 30), Verdict::Expired)), Some(Verdict::Expired));
+    assert_eq!(decided(&outcome(after(LIFETIME + 9), Verdict::Refused)), Some(Verdict::Refused));
+}
+
+#[test]
+fn forged_commands_change_nothing() {
+    let world = World::new();
+    let good = world.command(1, Verdict::Released);
+    let mut forged = good.clone();
+    if let Some(last) = forged.evidence.as_mut().and_then(|evidence| evidence.last_mut()) {
+        *last ^= 1;
+    }
+    let as_receipt = |verdict| Command { verdict: Verdict::Released, ..world.command(1, verdict) };
+    let swapped = Command { evidence: world.command(2, Verdict::Released).evidence, ..good.clone() };
+    for bad in [
+        forged,
+        as_receipt(Verdict::Refused),
+        as_receipt(Verdict::Withdrawn),
+        as_receipt(Verdict::Expired),
+        swapped,
+    ] {
+        let mut ledger = Memory::new();
+        let root = ledger.state.log.root();
+        let outcomes = ledger.order(&world, after(10), &[bad]);
+        assert!(matches!(outcomes[..], [Outcome::Invalid(_)]), "{outcomes:?}");
+        assert_eq!((ledger.state.log.root(), ledger.exchanges.len()), (root, 0));
+    }
+}
+
+#[test]
+fn entries_must_follow_one_another() {
+    let world = World::new();
+    let mut ledger = Memory::new();
+    ledger.order(&world, after(10), &[world.command(1, Verdict::Released)]);
+    let before = ledger.state.log.root();
+    let command = [world.command(2, Verdict::Released)];
+    let state = ledger.state.clone();
+    let with = |change: &dyn Fn(&mut State)| {
+        let mut other = state.clone();
+        change(&mut other);
+        world.entry(0, &other, after(11), &command)
+    };
+    let again = with(&|state| state.sequence = 0);
+    assert!(matches!(ledger.apply(&world, &again), Err(Void::Sequence { expected: 2, found: 1 })));
+    let elsewhere = with(&|state| state.head = fairpost_proto::ids::Digest::of(b"another head"));
+    assert!(matches!(ledger.apply(&world, &elsewhere), Err(Void::Previous { .. })));
+    let back = world.entry(0, &state, after(9), &command);
+    assert!(matches!(ledger.apply(&world, &back), Err(Void::Time { .. })));
+    let mut stranger = World::new();
+    stranger.identities[0] = ed25519_dalek::SigningKey::from_bytes(&[77; 32]);
+    let foreign = stranger.entry(0, &state, after(11), &command);
+    assert!(matches!(ledger.apply(&world, &foreign), Err(Void::NoMember(_))));
+    assert_eq!(ledger.state.log.root(), before);
+    let follows = world.entry(3, &state, after(10), &command);
+    assert!(ledger.apply(&world, &follows).is_ok(), "any member may lead, and time may stand still");
+}
+
+#[test]
+fn records_come_back_as_they_were_written() {
+    let world = World::new();
+    let mut ledger = Memory::new();
+    ledger.order(
+        &world,
+        after(10),
+        &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)],
+    );
+    for block in &ledger.blocks {
+        assert_eq!(Block::parse(&block.to_bytes()).unwrap(), *block);
+    }
+    for exchange in ledger.exchanges.values() {
+        assert_eq!(Exchange::parse(&exchange.to_bytes()).unwrap(), *exchange);
+    }
+    let state = State::parse(&ledger.state.to_bytes()).unwrap();
+    assert_eq!(
+        (state.sequence, state.head, state.log.root()),
+        (1, ledger.state.head, ledger.state.log.root())
+    );
+}
+
+fn rebuild(blocks: &[Block], exchanges: &[Exchange], state: &State) -> Result<Rebuilt, Error> {
+    let mut rebuild = Rebuild::default();
+    for block in blocks {
+        rebuild.block(&block.to_bytes())?;
+    }
+    for exchange in exchanges {
+        rebuild.exchange(&exchange.to_bytes())?;
+    }
+    rebuild.finish(&state.to_bytes())
+}
+
+#[test]
+fn a_snapshot_with_any_record_changed_is_refused() {
+    let world = World::new();
+    let mut ledger = Memory::new();
+    ledger.order(
+        &world,
+        after(10),
+        &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)],
+    );
+    ledger.order(&world, after(11), &[world.command(3, Verdict::Withdrawn)]);
+    let (blocks, state) = (ledger.blocks.clone(), ledger.state.clone());
+    let exchanges: Vec<Exchange> = ledger.exchanges.values().cloned().collect();
+    let rebuilt = rebuild(&blocks, &exchanges, &state).unwrap();
+    assert_eq!(rebuilt.state.log.root(), state.log.root());
+
+    let refused = |blocks: &[Block], exchanges: &[Exchange], state: &State| {
+        assert!(matches!(rebuild(blocks, exchanges, state), Err(Error::Inconsistent(_))));
+    };
+    let mut changed = blocks.clone();
+    changed[0].leaves[0].verdict = Verdict::Withdrawn;
+    refused(&changed, &exchanges, &state);
+    refused(&blocks[1..], &exchanges, &state);
+    refused(&blocks, &exchanges[1..], &state);
+    let mut changed = exchanges.clone();
+    changed[0].nro.push(0);
+    refused(&blocks, &changed, &state);
+    let twice = [&blocks[..], &[Block { sequence: 3, ..blocks[0].clone() }]].concat();
+    refused(&twice, &exchanges, &state);
+    refused(&blocks, &exchanges, &State { sequence: 1, ..state });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn no_order_of_commands_decides_an_exchange_twice(
+        batches in prop::collection::vec(
+            (prop::collection::vec((1_u8..4, 0_usize..4), 1..5), 0_u64..600), 1..6)
+    ) {
+        let world = World::new();
+        let (mut one, mut other) = (Memory::new(), Memory::new());
+        let mut time = 0;
+        let mut first: HashMap<ExchangeId, Verdict> = HashMap::new();
+        for (commands, step) in batches {
+            time += step;
+            let commands: Vec<Command> = commands
+                .into_iter()
+                .map(|(number, verdict)| world.command(number, Verdict::ALL[verdict]))
+                .collect();
+            let entry = world.entry(1, &one.state, after(time), &commands);
+            let (outcomes, same) = (one.apply(&world, &entry).unwrap(), other.apply(&world, &entry).unwrap());
+            prop_assert_eq!(format!("{outcomes:?}"), format!("{same:?}"));
+            for (id, exchange) in &one.exchanges {
+                prop_assert_eq!(*first.entry(*id).or_insert(exchange.leaf.verdict), exchange.leaf.verdict);
+            }
+        }
+        prop_assert_eq!(one.state.log.root(), other.state.log.root());
+        prop_assert_eq!(one.state.log.size() as usize, one.exchanges.len());
+    }
+}
