@@ -1,1 +1,10 @@
+//! The cluster harness: real `fairpostd` processes on free ports, in a folder of their own, killed and started at will.
+//!
+//! The binaries are those beside the test's own executable (`target/<profile>/`): `make test` builds them first.
+//! Everything that a test started is stopped, by process id, when its [`Cluster`] goes out of scope.
 
+mod cluster;
+mod people;
+
+pub use cluster::{Cluster, Node, Settings, binary, within};
+pub use people::{People, mail};

@@ -1,0 +1,268 @@
+//! A cluster of real processes.
+
+use std::fs::File;
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use fairpost::Trust;
+use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
+use fairpost_api::v1::NodeStatus;
+use fairpost_api::v1::GetNodeStatusRequest;
+use fairpost_api::v1::admin_client::AdminClient;
+use fairpost_ops::operator::Operator;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// How long anything in a test may take before the test has failed. Machines are shared and slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait before a process that does not listen yet is tried again.
+const RETRY: Duration = Duration::from_millis(25);
+
+/// The executable of this name, beside the test's own.
+pub fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let folder = own.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// What `work` gives, or an error when it takes longer than a test may.
+pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.with_context(|| format!("{what} took longer than {PATIENCE:?}"))
+}
+
+/// How a cluster is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many nodes.
+    pub nodes: usize,
+    /// The skew, in milliseconds.
+    pub skew_millis: u64,
+    /// The grace, in milliseconds.
+    pub grace_millis: u64,
+}
+
+impl Default for Settings {
+    /// Four nodes, a skew for slow machines, a short grace.
+    fn default() -> Self {
+        Self { nodes: 4, skew_millis: 20_000, grace_millis: 1000 }
+    }
+}
+
+/// One node: its configuration, and its process if it runs.
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its configuration file.
+    pub config: PathBuf,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+/// Nodes of one cluster.
+pub struct Cluster {
+    /// What clients hold of it.
+    pub trust: Trust,
+    /// The nodes, by the member's index.
+    pub nodes: Vec<Node>,
+    operator: Operator,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Makes a cluster and starts all its nodes; they are ready when this returns.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let mut cluster = Self::make(settings)?;
+        for index in 0..cluster.nodes.len() {
+            cluster.launch(index)?;
+        }
+        for index in 0..cluster.nodes.len() {
+            cluster.ready(index).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Makes a cluster and starts nothing.
+    pub fn make(settings: Settings) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("cluster");
+        let made = Command::new(binary("fairpostctl"))
+            .args(["init", "--name", "test", "--dir"])
+            .arg(&path)
+            .args(["--nodes", &settings.nodes.to_string()])
+            .args(["--base-port", &free_ports(settings.nodes)?.to_string()])
+            .args(["--skew-ms", &settings.skew_millis.to_string()])
+            .args(["--grace-ms", &settings.grace_millis.to_string()])
+            .args(["--shortest-lifetime-s", "1"])
+            .output()?;
+        ensure!(made.status.success(), "fairpostctl init: {}", String::from_utf8_lossy(&made.stderr));
+        let trust = fairpost::trust::load(&path.join("cluster.trust"))?;
+        let operator = Operator::open(&path.join("operator/operator.key"))?;
+        let nodes = trust.view().members().iter().map(|member| Node {
+            name: member.name.clone(),
+            config: path.join(&member.name).join("fairpostd.toml"),
+            log: path.join(format!("{}.log", member.name)),
+            process: None,
+        });
+        let nodes = nodes.collect();
+        Ok(Self { trust, nodes, operator, folder })
+    }
+
+    /// The cluster's folder, as `fairpostctl init` made it.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("cluster")
+    }
+
+    /// The development CA's folder.
+    pub fn ca(&self) -> PathBuf {
+        self.path().join("ca")
+    }
+
+    fn node(&mut self, index: usize) -> anyhow::Result<&mut Node> {
+        self.nodes.get_mut(index).context("no such node")
+    }
+
+    /// Starts a node's process; it need not be ready when this returns.
+    pub fn launch(&mut self, index: usize) -> anyhow::Result<()> {
+        let node = self.node(index)?;
+        ensure!(node.process.is_none(), "{} runs already", node.name);
+        let log = File::options().create(true).append(true).open(&node.log)?;
+        let process = Command::new(binary("fairpostd"))
+            .args(["run", "--log", "info,openraft=warn", "--config"])
+            .arg(&node.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        node.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills a node with SIGKILL, and returns when it is dead.
+    pub fn kill(&mut self, index: usize) -> anyhow::Result<()> {
+        let node = self.node(index)?;
+        let mut process = node.process.take().context("the node does not run")?;
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    }
+
+    /// Sends a node a signal by name, for example TERM, STOP or CONT.
+    pub fn signal(&mut self, index: usize, signal: &str) -> anyhow::Result<()> {
+        let process = self.node(index)?.process.as_ref().context("the node does not run")?;
+        let sent = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status()?;
+        ensure!(sent.success(), "kill -{signal} failed");
+        Ok(())
+    }
+
+    /// Waits until a node's process has ended by itself.
+    pub async fn ended(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
+        let mut process = self.node(index)?.process.take().context("the node does not run")?;
+        within("a node's end", tokio::task::spawn_blocking(move || process.wait())).await??.map_err(Into::into)
+    }
+
+    /// What a node has logged so far.
+    pub fn log(&self, index: usize) -> String {
+        let node = self.nodes.get(index);
+        node.and_then(|node| std::fs::read_to_string(&node.log).ok()).unwrap_or_default()
+    }
+
+    /// A connection to a node, without a client certificate.
+    pub fn channel(&self, index: usize) -> anyhow::Result<Channel> {
+        let member = self.trust.view().members().get(index).context("no such member")?;
+        let target: Target = member.address.parse()?;
+        let config = client_config(Pin::Identity(member.identity), None)?;
+        Ok(channel(&target, config, ChannelOptions::default()))
+    }
+
+    /// A connection to a node with the operator's certificate.
+    pub fn operator_channel(&self, index: usize) -> anyhow::Result<Channel> {
+        let member = self.trust.view().members().get(index).context("no such member")?;
+        Ok(self.operator.channel(member, ChannelOptions::default())?)
+    }
+
+    /// Waits until a node is ready, by its gRPC health service.
+    pub async fn ready(&mut self, index: usize) -> anyhow::Result<()> {
+        let mut health = HealthClient::new(self.channel(index)?);
+        let waiting = async {
+            loop {
+                if let Some(status) = self.node(index)?.process.as_mut().and_then(|process| process.try_wait().ok()?) {
+                    bail!("the node ended with {status}");
+                }
+                match health.watch(HealthCheckRequest { service: String::new() }).await {
+                    Ok(watch) => {
+                        let mut watch = watch.into_inner();
+                        while let Ok(Some(update)) = watch.message().await {
+                            if update.status() == ServingStatus::Serving {
+                                return Ok(());
+                            }
+                        }
+                    }
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
+            }
+        };
+        let ready = within("a node's readiness", waiting).await;
+        ready.and_then(|ready| ready).with_context(|| format!("the log of node {index}:\n{}", self.log(index)))
+    }
+
+    /// How a node is.
+    pub async fn status(&self, index: usize) -> anyhow::Result<NodeStatus> {
+        let mut admin = AdminClient::new(self.operator_channel(index)?);
+        Ok(admin.get_node_status(GetNodeStatusRequest {}).await?.into_inner())
+    }
+
+    /// The index of the node that leads.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        let looking = async {
+            loop {
+                for index in 0..self.nodes.len() {
+                    if self.nodes.get(index).is_some_and(|node| node.process.is_some())
+                        && self.status(index).await.is_ok_and(|status| status.role == "leader")
+                    {
+                        return index;
+                    }
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        within("finding the leader", looking).await
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut process) = node.process.take() {
+                // It may have ended by itself.
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+    }
+}
+
+/// A base port such that all ports that `fairpostctl init` derives from it are free right now.
+fn free_ports(nodes: usize) -> anyhow::Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests in one process take turns; processes begin at different places.
+    let start = (std::process::id() % 150) as u16 * 200;
+    for _ in 0..500 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(200);
+        let base = 20_000 + start.wrapping_add(step) % 30_000;
+        let free = (1..=nodes as u16).flat_map(|node| [base + node, base + 100 + node]);
+        if free.map(|port| TcpListener::bind(("127.0.0.1", port))).all(|bound| bound.is_ok()) {
+            return Ok(base);
+        }
+    }
+    bail!("no free ports")
+}
