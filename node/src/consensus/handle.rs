@@ -160,9 +160,12 @@ impl Handle {
         self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.options.id)
     }
 
-    /// Tells who leads whenever that changes; none when Raft has stopped.
+    /// Tells who leads whenever that changes from now on; none when Raft has stopped.
     pub fn watch_leader(&self) -> watch::Receiver<Option<Leader>> {
-        self.leader.clone()
+        let mut leader = self.leader.clone();
+        // A clone would count all changes since the start as new.
+        leader.mark_unchanged();
+        leader
     }
 
     /// Whether Raft is at work: it is asked, because after a fatal error its metrics may still say that all

@@ -142,11 +142,7 @@ impl Encode for Elected {
     }
 
     fn read(from: &mut Reader) -> Result<Self, Error> {
-        Ok(Self {
-            vote: Encode::read(from)?,
-            vote_granted: from.flag()?,
-            last_log_id: Encode::read(from)?,
-        })
+        Ok(Self { vote: Encode::read(from)?, vote_granted: from.flag()?, last_log_id: Encode::read(from)? })
     }
 }
 
@@ -241,7 +237,8 @@ mod tests {
         assert_eq!(decode::<Elected>(encode(&sent).unwrap()), Ok(sent));
         let sent = Elect { vote, last_log_id: None };
         assert_eq!(decode::<Elect>(encode(&sent).unwrap()), Ok(sent));
-        let meta = SnapshotMeta { snapshot_id: "one".into(), last_log_id: Some(log_id(5)), ..Default::default() };
+        let meta =
+            SnapshotMeta { snapshot_id: "one".into(), last_log_id: Some(log_id(5)), ..Default::default() };
         let sent = Install { vote, meta };
         assert_eq!(decode::<Install>(encode(&sent).unwrap()), Ok(sent));
     }

@@ -49,6 +49,6 @@ pub use handle::{Error, Handle, Refusal};
 pub use log_store::{Clock, Error as LogError, LogStore, system_clock};
 pub use network::CHUNK_BYTES;
 pub use node::{Options, start};
-pub use status::Status;
 pub use snapshot::Error as SnapshotError;
+pub use status::Status;
 pub use types::{Leader, Member};

@@ -85,8 +85,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
             .collect::<Result<_, _>>()
             .map_err(|error| fail(AnyError::new(&error)))?;
         let expected = entries.len();
-        let outcomes =
-            self.machine.apply(entries).await.map_err(|error| fail(AnyError::new(&error)))?;
+        let outcomes = self.machine.apply(entries).await.map_err(|error| fail(AnyError::new(&error)))?;
         if outcomes.len() != expected {
             let found = outcomes.len();
             return Err(fail(AnyError::error(format!("{expected} outcomes expected, {found} found"))).into());

@@ -45,7 +45,8 @@ impl Memory {
     pub fn new(bytes: usize) -> Self {
         let cache = Cache::new_lru_cache(bytes);
         // Write buffers are charged to the cache, so that one number bounds both.
-        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 4, false, cache.clone());
+        let buffers =
+            WriteBufferManager::new_write_buffer_manager_with_cache(bytes / 4, false, cache.clone());
         Self { cache, buffers }
     }
 }
@@ -100,8 +101,8 @@ impl Database {
         // RocksDB demands its own "default" column; it stays empty.
         let names = columns.iter().map(|column| column.name()).chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
         let columns = names.map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
-        let db = DB::open_cf_descriptors(&options, path, columns)
-            .map_err(|error| Error::rocksdb(path, &error))?;
+        let db =
+            DB::open_cf_descriptors(&options, path, columns).map_err(|error| Error::rocksdb(path, &error))?;
         Ok(Self(Arc::new(Inner { path: path.to_owned(), db })))
     }
 
@@ -246,11 +247,7 @@ impl Inner {
 }
 
 impl Sink for Database {
-    fn write(
-        &mut self,
-        ops: &mut dyn Iterator<Item = &Ops>,
-        durability: Durability,
-    ) -> Result<(), Error> {
+    fn write(&mut self, ops: &mut dyn Iterator<Item = &Ops>, durability: Durability) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
         for op in ops.flat_map(Ops::iter) {
             match op {

@@ -43,7 +43,11 @@ impl Folder {
     /// [`Error::Format`] or [`Error::NoIdentity`] if it is not this node's: then nothing in it was changed;
     /// else what the file system says.
     pub fn open(path: &Path, identity: &Identity) -> Result<Self, Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| Error::io(path, &error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| Error::io(path, &error))?;
         let lock = lock(path)?;
         match read(path)? {
             Some(found) => found.check(path, identity)?,

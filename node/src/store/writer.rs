@@ -42,11 +42,7 @@ pub enum Durability {
 /// Where a writer's batches go: a database, or in tests a disk that is slow or broken.
 pub(crate) trait Sink: Send + 'static {
     /// Makes all changes together, in order, and syncs them if `durability` says so.
-    fn write(
-        &mut self,
-        ops: &mut dyn Iterator<Item = &Ops>,
-        durability: Durability,
-    ) -> Result<(), Error>;
+    fn write(&mut self, ops: &mut dyn Iterator<Item = &Ops>, durability: Durability) -> Result<(), Error>;
 
     /// Syncs all that was written.
     fn flush(&mut self) -> Result<(), Error>;
@@ -87,8 +83,7 @@ impl Writer {
         let body = move || {
             // The thread must not vanish silently: a panic in a callback stops the node like a failed disk.
             let run = AssertUnwindSafe(|| run(&mut sink, &mut receiver, store, &failed));
-            let ended =
-                catch_unwind(run).unwrap_or_else(|_| Err(Error::Panicked { store: store.name() }));
+            let ended = catch_unwind(run).unwrap_or_else(|_| Err(Error::Panicked { store: store.name() }));
             if let Err(error) = &ended {
                 tracing::error!(store = store.name(), %error, "the store cannot write");
                 let _ = failed.set(error.clone());
@@ -358,11 +353,7 @@ mod tests {
     async fn a_panic_in_an_answer_stops_the_node_too() {
         let bench = bench();
         bench.leave.send(Ok(())).unwrap();
-        bench
-            .handle
-            .write_then(Ops::new(), Durability::Buffered, |_| panic!("on purpose"))
-            .await
-            .unwrap();
+        bench.handle.write_then(Ops::new(), Durability::Buffered, |_| panic!("on purpose")).await.unwrap();
         let broken = Error::Panicked { store: "log" };
         assert_eq!(bench.thread.join().unwrap(), Err(broken.clone()));
         assert_eq!(*bench.fatal.lock(), Some(broken.clone()));

@@ -149,6 +149,7 @@ async fn a_stopped_raft_is_not_healthy() {
     let (_folder, hub, server) = alone().await;
     let handle = server.handle.clone();
     assert!(handle.is_leader() && handle.is_healthy().await);
+    assert!(!handle.watch_leader().has_changed().unwrap(), "nothing has changed since it was asked");
     server.stop(&hub).await;
     assert!(!handle.is_healthy().await);
     let refused = handle.propose(Bytes::from_static(b"late")).await;

@@ -26,11 +26,7 @@ const NAME: &str = "consensus::tests::kill::what_was_acknowledged_survives_a_kil
 struct Slow(Database);
 
 impl Sink for Slow {
-    fn write(
-        &mut self,
-        ops: &mut dyn Iterator<Item = &Ops>,
-        durability: Durability,
-    ) -> Result<(), Error> {
+    fn write(&mut self, ops: &mut dyn Iterator<Item = &Ops>, durability: Durability) -> Result<(), Error> {
         thread::sleep(Duration::from_millis(3));
         self.0.write(ops, durability)
     }

@@ -1,13 +1,16 @@
 //! What the log keeps beyond openraft's suite.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader as _};
+use parking_lot::Mutex;
 
 use super::double::{fixed_clock, open};
 use crate::consensus::log_store::{Error, LogStore};
-use crate::consensus::types::{Entry, LogId, Proposal};
-use crate::store::{Column, Database, Durability, Handle, Ops, Store, Writer};
+use crate::consensus::types::{Entry, LogId, Proposal, Vote};
+use crate::store::{self, Column, Database, Durability, Handle, Ops, Sink, Store, Writer};
 
 const ENTRIES: Column = Column::new("entries");
 
@@ -81,4 +84,39 @@ async fn a_damaged_or_missing_entry_is_an_error() {
     change(&|ops| _ = ops.put(ENTRIES, 9_u64.to_be_bytes(), whole.clone())).await;
     let error = log.get_log_state().await.unwrap_err().to_string();
     assert!(error.contains("the log has entry 2 at the place of entry 9"), "{error}");
+}
+
+/// A disk that notes what it is asked to sync.
+struct Noting(Database, Arc<Mutex<Vec<Durability>>>);
+
+impl Sink for Noting {
+    fn write(
+        &mut self,
+        ops: &mut dyn Iterator<Item = &Ops>,
+        durability: Durability,
+    ) -> Result<(), store::Error> {
+        self.1.lock().push(durability);
+        self.0.write(ops, durability)
+    }
+
+    fn flush(&mut self) -> Result<(), store::Error> {
+        self.0.flush()
+    }
+}
+
+#[tokio::test]
+async fn entries_votes_and_truncations_are_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, _) = database(&folder).await;
+    let noted = Arc::default();
+    let disk = Noting(db.clone(), Arc::clone(&noted));
+    let (writer, _) = Writer::start_with(disk, Store::Log, |_| {}).unwrap();
+    let mut log = LogStore::new(db, writer, fixed_clock(1));
+    let last = LogId::new(CommittedLeaderId::new(1, 1), 1);
+    log.blocking_append([entry(1, 0, 1), entry(1, 1, 1)]).await.unwrap();
+    log.save_vote(&Vote::new(1, 1)).await.unwrap();
+    log.truncate(last).await.unwrap();
+    assert_eq!(*noted.lock(), [Durability::Synced; 3]);
+    log.save_committed(Some(last)).await.unwrap();
+    assert_eq!(noted.lock().last(), Some(&Durability::Buffered), "what a restart can do without");
 }
