@@ -2,9 +2,12 @@
 
 pub mod ca;
 pub mod card;
+pub mod client;
 pub mod identity;
 pub mod mail;
 pub mod pem;
+pub mod seal;
+pub mod sealed_mail;
 pub mod secret_file;
 pub mod spool;
 pub mod trust;

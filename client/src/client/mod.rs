@@ -1,0 +1,300 @@
+//! Asking a cluster about an exchange: from any node, believing none.
+//!
+//! # Specification
+//!
+//! Nodes are asked one after the other, the one that answered last first, until one gives an answer that proves itself: a
+//! verdict under the cluster's own token, or a proof that convinces the judge ([`fairpost_proto::verify`]). A node that
+//! is dead, silent for longer than [`Options::attempt`], without a quorum or lying costs time and nothing else; one that
+//! lied is asked last from then on. When all have failed, they are asked again, with growing pauses, until
+//! [`Options::deadline`].
+//!
+//! What does not prove itself, a rejection or "undecided", is believed when more nodes say so than may be
+//! compromised.
+//!
+//! # Relies on
+//!
+//! The [`Trust`] is the cluster's. This machine's clock is within five minutes of the cluster's.
+//!
+//! # Guarantees
+//!
+//! - Every verdict comes with a token of the cluster's key for this exchange and this verdict (`answer::outcome`; test
+//!   `a_node_with_a_wrong_token_is_not_believed`).
+//! - Nothing is signed before the mail has been checked ([`Client::redeem`]; test
+//!   `no_receipt_is_signed_for_a_mail_that_does_not_check_out`).
+//! - Every call may be dropped at any moment and made again: an exchange has one verdict, and whoever asks later gets the
+//!   one that stands.
+
+mod answer;
+mod ask;
+mod error;
+mod roster;
+mod tally;
+
+use std::io;
+use std::time::Duration;
+
+use fairpost_proto::evidence::{Answer, Nrr, Refusal, Withdrawal};
+use fairpost_proto::ids::{Protocol, Verdict};
+use fairpost_proto::lock::Locked;
+use fairpost_proto::proof::{Claim, Proof};
+use fairpost_proto::request::Method;
+use fairpost_proto::sealed;
+use fairpost_proto::threshold::Token;
+use fairpost_proto::trust::Trust;
+use fairpost_proto::verify::Report;
+
+pub use error::{Error, Failure, Fault, Fraud, Party, Rejection};
+
+use crate::identity::Identity;
+use crate::sealed_mail::SealedMail;
+use crate::spool::Spool;
+use answer::Judged;
+use roster::Roster;
+
+/// How patient a client is, and where it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long one node may take. 5 s.
+    pub attempt: Duration,
+    /// How long a call may take, over all nodes. 30 s.
+    pub deadline: Duration,
+    /// Which node to ask first, by its place in the view; none: any.
+    pub first: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { attempt: Duration::from_secs(5), deadline: Duration::from_secs(30), first: None }
+    }
+}
+
+/// The verdict on an exchange, proven.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The cluster's token for it. For [`Verdict::Released`] it opens the mail.
+    pub token: Token,
+    /// The signed object that it rests on (NRR, withdrawal or refusal), as it came; none for [`Verdict::Expired`].
+    pub evidence: Option<Vec<u8>>,
+}
+
+/// What became of opening a mail.
+#[derive(Debug)]
+pub enum Opening {
+    /// It was released, and its content is what the sender signed.
+    Opened {
+        /// The mail, byte for byte, to be read from its start.
+        mail: Spool,
+        /// Its length in bytes.
+        length: u64,
+        /// The verdict Released.
+        outcome: Outcome,
+    },
+    /// Another verdict stands: it stays shut.
+    Shut(Outcome),
+}
+
+/// Whether a proof lets its reader open the mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Disclosure {
+    /// Whoever has the proof and the sealed mail can open it, and see that it is what was signed.
+    #[default]
+    Content,
+    /// In CMP2 the proof shows that the mail was accepted, and not what it says. (In CMP1 the token alone opens it.)
+    Acceptance,
+}
+
+/// Asks one cluster, in the name of whoever calls.
+pub struct Client {
+    trust: Trust,
+    options: Options,
+    roster: Roster,
+}
+
+impl Client {
+    /// A client of the cluster that `trust` is about. It connects when it is first used. To be called in a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Address`] if the view has an address that is none.
+    pub fn new(trust: Trust, options: Options) -> Result<Self, Error> {
+        let roster = Roster::new(trust.view(), options)?;
+        Ok(Self { trust, options, roster })
+    }
+
+    /// The cluster's genesis and views.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The recipient accepts: signs the receipt and hands it in. For [`Verdict::Released`] the token in the answer opens
+    /// the mail ([`SealedMail::unlock`]). A verdict that stands already is an answer, not an error.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`] but [`Error::Undecided`] and [`Error::Fraud`]. Those about the mail come before anything is signed.
+    pub async fn redeem(&self, identity: &Identity, mail: &SealedMail) -> Result<Outcome, Error> {
+        self.check_for_receipt(identity, mail)?;
+        let receipt = identity.sign(Nrr(Answer::to(mail.nro())))?;
+        self.submit(Method::Redeem, identity, mail, receipt.bytes().to_vec()).await
+    }
+
+    /// [`Client::redeem`], and opens the mail if it is released. Decrypting a long mail takes its time on the calling
+    /// task; where that matters, redeem, and unlock elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::redeem`], and [`Error::Fraud`] if the sender locked something else than it signed.
+    pub async fn open(&self, identity: &Identity, mail: &mut SealedMail) -> Result<Opening, Error> {
+        let lock = self.check_for_receipt(identity, mail)?;
+        let outcome = self.redeem(identity, mail).await?;
+        if outcome.verdict != Verdict::Released {
+            return Ok(Opening::Shut(outcome));
+        }
+        let mut content = Spool::new()?;
+        match mail.unlock(&lock, &outcome.token, io::BufWriter::new(&mut content)) {
+            Ok(length) => {
+                io::Seek::rewind(&mut content)?;
+                Ok(Opening::Opened { mail: content, length, outcome })
+            }
+            Err(sealed::Error::Garbage(garbage)) => {
+                let proof = Box::pin(self.prove(identity, mail, Claim::Fraud, Disclosure::Content)).await;
+                let proof = proof.map(|(proof, _)| proof);
+                Err(Error::Fraud(Box::new(Fraud { garbage, proof })))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The recipient declines. Gives the verdict that stands then, which may be another.
+    pub async fn refuse(&self, identity: &Identity, mail: &SealedMail) -> Result<Outcome, Error> {
+        mail.check(&self.trust, crate::now())?;
+        check_party(identity, mail, Party::Recipient)?;
+        let refusal = identity.sign(Refusal(Answer::to(mail.nro())))?;
+        self.submit(Method::Refuse, identity, mail, refusal.bytes().to_vec()).await
+    }
+
+    /// The sender calls it off. Gives the verdict that stands then, which may be another.
+    pub async fn withdraw(&self, identity: &Identity, mail: &SealedMail) -> Result<Outcome, Error> {
+        mail.check(&self.trust, crate::now())?;
+        check_party(identity, mail, Party::Sender)?;
+        let withdrawal = identity.sign(Withdrawal(Answer::to(mail.nro())))?;
+        self.submit(Method::Withdraw, identity, mail, withdrawal.bytes().to_vec()).await
+    }
+
+    /// Either party learns the verdict; none while there is none. Once deadline and grace have passed, asking brings
+    /// about [`Verdict::Expired`].
+    pub async fn status(&self, identity: &Identity, mail: &SealedMail) -> Result<Option<Outcome>, Error> {
+        mail.check(&self.trust, crate::now())?;
+        check_party(identity, mail, Party::Either)?;
+        let call: ask::Call<_> = |mut node, request| Box::pin(async move { node.get_status(request).await });
+        let judge = |given| answer::outcome(&self.trust, mail.nro(), given);
+        self.ask(Method::Status, identity, mail, None, call, judge).await
+    }
+
+    /// Either party gets the proof of the verdict, whatever it is. The judge has accepted it, all but the opening.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Undecided`], [`Error::OtherNro`], or those of [`Client::status`].
+    pub async fn proof(
+        &self,
+        identity: &Identity,
+        mail: &SealedMail,
+        disclosure: Disclosure,
+    ) -> Result<(Proof, Report), Error> {
+        self.prove(identity, mail, Claim::Verdict, disclosure).await
+    }
+
+    /// The recipient gets the proof that the sender locked something else than it signed. It convinces together with the
+    /// sealed mail.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::proof`]. Whether the claim is true is not checked here.
+    pub async fn fraud_proof(
+        &self,
+        identity: &Identity,
+        mail: &SealedMail,
+    ) -> Result<(Proof, Report), Error> {
+        self.prove(identity, mail, Claim::Fraud, Disclosure::Content).await
+    }
+
+    async fn prove(
+        &self,
+        identity: &Identity,
+        mail: &SealedMail,
+        claim: Claim,
+        disclosure: Disclosure,
+    ) -> Result<(Proof, Report), Error> {
+        mail.check(&self.trust, crate::now())?;
+        check_party(identity, mail, Party::Either)?;
+        let lock = match (mail.terms().protocol, disclosure) {
+            (Protocol::Cmp2, Disclosure::Content) => Some(mail.lock_for(identity.sealing_key())?),
+            _ => None,
+        };
+        let call: ask::Call<_> = |mut node, request| Box::pin(async move { node.get_proof(request).await });
+        let judge = |given| {
+            answer::proof(&self.trust, mail.exchange(), claim, lock.as_ref(), given).map(Judged::Proven)
+        };
+        let proven = match self.ask(Method::Proof, identity, mail, None, call, judge).await {
+            Err(Error::Rejected(rejection)) if rejection.reason == "UNDECIDED" => {
+                return Err(Error::Undecided);
+            }
+            other => other?.ok_or(Error::Undecided)?,
+        };
+        let (expected, found) = (mail.nro().digest(), proven.0.certificate.leaf().nro);
+        if expected == found { Ok(proven) } else { Err(Error::OtherNro { expected, found }) }
+    }
+
+    /// All that a recipient checks before it signs. Gives the lock.
+    fn check_for_receipt(&self, identity: &Identity, mail: &SealedMail) -> Result<Locked, Error> {
+        mail.check(&self.trust, crate::now())?;
+        check_party(identity, mail, Party::Recipient)?;
+        Ok(mail.lock_for(identity.sealing_key())?)
+    }
+
+    async fn submit(
+        &self,
+        method: Method,
+        identity: &Identity,
+        mail: &SealedMail,
+        evidence: Vec<u8>,
+    ) -> Result<Outcome, Error> {
+        let call: ask::Call<_> = match method {
+            Method::Withdraw => |mut node, request| Box::pin(async move { node.withdraw(request).await }),
+            Method::Refuse => |mut node, request| Box::pin(async move { node.refuse(request).await }),
+            _ => |mut node, request| Box::pin(async move { node.redeem(request).await }),
+        };
+        let judge = |given| match answer::outcome(&self.trust, mail.nro(), given)? {
+            Judged::Undecided => Err("it says undecided, and should have decided".to_owned()),
+            proven => Ok(proven),
+        };
+        let outcome = self.ask(method, identity, mail, Some(evidence), call, judge).await?;
+        outcome.ok_or(Error::Undecided)
+    }
+}
+
+/// That `identity` is this party of the exchange.
+fn check_party(identity: &Identity, mail: &SealedMail, party: Party) -> Result<(), Error> {
+    let (terms, key) = (mail.terms(), identity.key_id());
+    let is_sender = terms.sender.address == *identity.address() && terms.sender.key == key;
+    let is_recipient = terms.recipient.address == *identity.address()
+        && terms.recipient.key.is_none_or(|named| named == key);
+    let is = match party {
+        Party::Sender => is_sender,
+        Party::Recipient => is_recipient,
+        Party::Either => is_sender || is_recipient,
+    };
+    if is {
+        return Ok(());
+    }
+    Err(Error::Stranger {
+        party,
+        identity: identity.address().clone(),
+        key,
+        sender: terms.sender.address.clone(),
+        recipient: terms.recipient.address.clone(),
+    })
+}
