@@ -1,1 +1,13 @@
+//! What `fairpostctl` does for operators: make a cluster, look after it, explain a node's configuration.
+//!
+//! - [`init`]: all nodes of a cluster for one machine, with keys, shares and a development CA.
+//! - [`status`]: how every member is, and what that means for the cluster.
+//! - [`settings`]: each value of a node's configuration, and where it comes from.
+//! - [`operator`]: an operator's key, and the connections that it opens.
+//!
+//! The command in `main.rs` only reads arguments, calls one of these and prints.
 
+pub mod init;
+pub mod operator;
+pub mod settings;
+pub mod status;

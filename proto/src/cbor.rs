@@ -336,6 +336,14 @@ impl<'b> Reader<'b> {
         }
     }
 
+    /// The head of an array: how many items follow, at least one and at most `limit`.
+    pub fn array_from_one(&mut self, what: &'static str, limit: u64) -> Result<u64, Error> {
+        match self.array(what, limit)? {
+            0 => Err(Error::Length { what, expected: "one or more", found: 0 }),
+            length => Ok(length),
+        }
+    }
+
     /// The head of an array of exactly `length` items.
     pub fn array_of(&mut self, what: &'static str, length: u64, expected: &'static str) -> Result<(), Error> {
         match self.expect(ARRAY)? {

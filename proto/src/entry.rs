@@ -185,7 +185,7 @@ impl Entry {
             return Err(Error::Batch { expected, found });
         }
         let mut reader = Reader::new(batch);
-        let count = reader.array("the batch", MAX_COMMANDS as u64)?;
+        let count = reader.array_from_one("the batch", MAX_COMMANDS as u64)?;
         let commands = (0..count).map(|_| Command::read(&mut reader)).collect::<Result<_, _>>()?;
         reader.finish()?;
         Ok(Self { head, commands })

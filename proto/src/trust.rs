@@ -86,6 +86,9 @@ pub struct Trust {
 impl Trust {
     /// The trust in a cluster that has only its genesis.
     pub fn new(genesis: View, token: Token) -> Result<Self, Error> {
+        if genesis.epoch() != 0 {
+            return Err(Error::Epoch { expected: 0, found: genesis.epoch() });
+        }
         check_token(0, &genesis.public_key(), &genesis, &token)?;
         Ok(Self { current: genesis.clone(), views: vec![(genesis, token)] })
     }

@@ -192,8 +192,16 @@ pub struct Report {
     pub opening: Opening,
 }
 
-/// Steps 1 to 5: everything but the content.
+/// Steps 1 to 5: everything but the content. A claim of fraud is about the content, so it fails here.
 pub fn verify(proof: &Proof, trusted: &Trust) -> Result<Report, Error> {
+    let report = verify_verdict(proof, trusted)?;
+    match proof.claim {
+        Claim::Verdict => Ok(report),
+        Claim::Fraud => Err(Error::FraudUnseen),
+    }
+}
+
+fn verify_verdict(proof: &Proof, trusted: &Trust) -> Result<Report, Error> {
     let view = step_trust(proof, trusted)?;
     let leaf = proof.certificate.leaf();
 
@@ -224,7 +232,7 @@ pub fn verify_with_mail<R: Read + Seek, W: Write>(
     container: R,
     out: W,
 ) -> Result<Report, Error> {
-    let mut report = verify(proof, trusted)?;
+    let mut report = verify_verdict(proof, trusted)?;
     if report.verdict != Verdict::Released {
         return Err(Error::NotReleased(report.verdict));
     }

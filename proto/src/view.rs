@@ -465,9 +465,10 @@ fn read_member(reader: &mut Reader<'_>) -> Result<Member, Error> {
 
 fn read_key(reader: &mut Reader<'_>, what: impl Fn() -> String) -> Result<VerifyingKey, Error> {
     let bytes = reader.bytes32("an Ed25519 key")?;
-    match VerifyingKey::from_bytes(&bytes) {
-        Ok(key) if !key.is_weak() => Ok(key),
-        _ => Err(Error::Key { what: what() }),
+    // One encoding each: by a second one, a member would be there twice.
+    match chain::Key::from_bytes(&bytes) {
+        Ok(key) => Ok(*key.as_dalek()),
+        Err(_) => Err(Error::Key { what: what() }),
     }
 }
 

@@ -204,7 +204,7 @@ impl Certificate {
         map.key(&mut reader, 0)?;
         let leaf = Leaf::parse(reader.bytes()?)?;
         map.key(&mut reader, 1)?;
-        let count = reader.array("the votes", Quorum::MAX_SERVERS as u64)?;
+        let count = reader.array_from_one("the votes", Quorum::MAX_SERVERS as u64)?;
         let mut votes: Vec<(Signed<Vote>, InclusionProof)> = Vec::new();
         for place in 0..count as usize {
             let (vote, proof) = Signed::<Vote>::parse_proved(reader.bytes()?)
@@ -222,22 +222,25 @@ impl Certificate {
     /// That these are votes of a quorum of `view` for the leaf.
     pub fn check(&self, view: &View) -> Result<(), Error> {
         let (hash, needed) = (self.leaf.hash(), view.quorum().q());
+        let mut last: Option<KeyId> = None;
         for (place, (signed, proof)) in self.votes.iter().enumerate() {
-            let vote = signed.payload();
+            let (vote, found) = (signed.payload(), *signed.signer());
+            if let Some(before) = last.replace(found).filter(|before| *before >= found) {
+                return Err(Error::Order { place, before, found });
+            }
             if vote.cluster != view.cluster() {
                 return Err(Error::Cluster { place, expected: view.cluster(), found: vote.cluster });
             }
             if vote.epoch != view.epoch() {
                 return Err(Error::Epoch { place, expected: view.epoch(), found: vote.epoch });
             }
-            let found = *signed.signer();
             let Some((_, member)) = view.member_by_key(found) else {
                 return Err(Error::NoMember { place, found, epoch: view.epoch() });
             };
             signed.verify(&member.identity).map_err(|source| Error::Vote { place, source })?;
             proof.verify(&hash, &vote.ballot).map_err(|source| Error::Ballot { place, source })?;
         }
-        // The signers ascend strictly, by `new` and `parse`, so these are distinct members.
+        // The signers ascend strictly, so these are distinct members.
         match self.votes.len() {
             found if found >= needed => Ok(()),
             found => Err(Error::TooFew { needed, found }),

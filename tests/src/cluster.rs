@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fairpost::Trust;
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
-use fairpost_api::v1::NodeStatus;
-use fairpost_api::v1::GetNodeStatusRequest;
+use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
 use fairpost_api::v1::admin_client::AdminClient;
 use fairpost_ops::operator::Operator;
+use fairpost_proto::trust::Trust;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;

@@ -7,4 +7,4 @@ mod cluster;
 mod people;
 
 pub use cluster::{Cluster, Node, Settings, binary, within};
-pub use people::{People, mail};
+pub use people::{People, mail, open, prove};

@@ -1,10 +1,18 @@
 //! A sender and a recipient with certificates of the cluster's development CA.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
-use fairpost::{Card, Identity, SealedMail, ca, seal};
-use fairpost_proto::ids::{Protocol, Span};
+use anyhow::bail;
+use fairpost::ca;
+use fairpost::card::Card;
+use fairpost::client::{Client, Disclosure, Opening};
+use fairpost::identity::Identity;
+use fairpost::seal;
+use fairpost::sealed_mail::SealedMail;
+use fairpost_proto::ids::{Protocol, Span, Verdict};
+use fairpost_proto::proof::Proof;
 use fairpost_proto::terms::Address;
+use fairpost_proto::verify::{self, Report};
 
 use crate::Cluster;
 
@@ -50,4 +58,27 @@ impl People {
         seal::seal(&self.sender, &card, &cluster.trust, options, Cursor::new(mail()), &mut sealed)?;
         Ok(SealedMail::read(&sealed[..])?)
     }
+}
+
+/// The recipient opens the mail; gives it.
+pub async fn open(client: &Client, people: &People, mail: &mut SealedMail) -> anyhow::Result<Vec<u8>> {
+    match client.open(&people.recipient, mail).await? {
+        Opening::Opened { mail: mut opened, .. } => {
+            let mut bytes = Vec::new();
+            opened.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        }
+        Opening::Shut(outcome) => bail!("the mail stays shut: {}", outcome.verdict),
+    }
+}
+
+/// The sender proves the verdict, and the judge accepts the proof after it was written down and read again.
+pub async fn prove(client: &Client, people: &People, mail: &mut SealedMail) -> anyhow::Result<Report> {
+    let (proof, _) = client.proof(&people.sender, mail, Disclosure::Content).await?;
+    let proof = Proof::parse(&proof.to_bytes())?;
+    let report = verify::verify(&proof, client.trust())?;
+    if report.verdict != Verdict::Released {
+        return Ok(report);
+    }
+    Ok(verify::verify_with_mail(&proof, client.trust(), mail.part()?, std::io::sink())?)
 }

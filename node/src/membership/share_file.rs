@@ -181,7 +181,7 @@ fn write(
     share: &KeyShare,
     witness: Option<[u8; 16]>,
 ) -> Result<(), Error> {
-    let share = hex::encode(&*share.to_bytes());
+    let share = hex::encode(*share.to_bytes());
     let witness = witness.map(hex::encode);
     let text =
         Text { format: 1, cluster: cluster.to_string(), epoch, member: member.to_owned(), share, witness };

@@ -106,18 +106,19 @@ impl Stanza {
             Protocol::Cmp1 => {
                 let [exchange] = args.as_slice() else { return Err(arguments(1)) };
                 let exchange = ExchangeId::new(argument("an exchange id", exchange)?);
-                check_body(Locked::SIZE, body)?;
+                if body.len() != Locked::SIZE {
+                    return Err(Error::StanzaBody { expected: Locked::SIZE, found: body.len() });
+                }
                 Ok(Self { exchange, body: Body::Cmp1 { lock: Locked::parse(body)? } })
             }
             Protocol::Cmp2 => {
                 let [exchange, digest] = args.as_slice() else { return Err(arguments(2)) };
                 let exchange = ExchangeId::new(argument("an exchange id", exchange)?);
                 let digest = Digest::new(argument("the digest of a lock", digest)?);
-                check_body(2 * COPY, body)?;
-                let (chunks, _) = body.as_chunks::<COPY>();
-                let copies = chunks
-                    .try_into()
-                    .map_err(|_| Error::StanzaBody { expected: 2 * COPY, found: body.len() })?;
+                let ([recipient, sender], []) = body.as_chunks::<COPY>() else {
+                    return Err(Error::StanzaBody { expected: 2 * COPY, found: body.len() });
+                };
+                let copies = [*recipient, *sender];
                 Ok(Self { exchange, body: Body::Cmp2 { digest, copies } })
             }
         }
@@ -155,11 +156,4 @@ fn argument(what: &'static str, found: &str) -> Result<[u8; 32], Error> {
     bytes
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or_else(|| Error::Argument { what, found: found.to_owned() })
-}
-
-fn check_body(expected: usize, body: &[u8]) -> Result<(), Error> {
-    match body.len() {
-        found if found == expected => Ok(()),
-        found => Err(Error::StanzaBody { expected, found }),
-    }
 }

@@ -61,7 +61,7 @@ impl Commitment {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEnough`] for a threshold of zero, [`Error::Length`] unless there are `q` points, and those of
+    /// [`Error::Threshold`] for a threshold of zero, [`Error::Length`] unless there are `q` points, and those of
     /// [`PublicKey::parse`] for each of them. (A dealer draws the identity with probability 2⁻²⁵⁵.)
     pub fn parse(bytes: &[u8], q: usize) -> Result<Self, Error> {
         if q == 0 {

@@ -23,7 +23,7 @@
 //! - A point that exists is canonical, on the curve, in the prime-order subgroup and not the identity
 //!   (`point::parse_g1`, `point::parse_g2`; test `every_invalid_point_is_refused_by_name`).
 //! - Two messages never have the same bytes, nor one the beginning of another ([`Message::to_bytes`]; test
-//!   `distinct_messages_have_prefix_free_bytes`).
+//!   `distinct_messages_have_prefix_free_bytes`, `messages_that_resemble_each_other_are_prefix_free`).
 //! - [`combine`] never mixes two shares of one index, and uses exactly `q` (test
 //!   `a_repeated_index_is_refused_even_beyond_the_quorum`).
 //! - Share `i` verifies under [`Commitment::share_key`] of `i` and no other (test

@@ -239,6 +239,24 @@ fn messages() -> impl Strategy<Value = Message> {
     ]
 }
 
+#[test]
+fn messages_that_resemble_each_other_are_prefix_free() {
+    // The digest of a view can be made to look like the rest of a verdict's message: its code, then an exchange.
+    let fields = [[0; 32], [1; 32], [2; 32]];
+    let mut messages: Vec<Message> =
+        fields.iter().map(|digest| Message::Genesis { digest: Digest::new(*digest) }).collect();
+    for (cluster, other) in fields.iter().flat_map(|a| fields.iter().map(move |b| (ClusterId::new(*a), *b))) {
+        messages.push(Message::View { cluster, digest: Digest::new(other) });
+        for verdict in Verdict::ALL {
+            messages.push(Message::Verdict { cluster, verdict, exchange: ExchangeId::new(other) });
+        }
+    }
+    for a in &messages {
+        let prefixed = messages.iter().filter(|b| b.to_bytes().starts_with(&a.to_bytes()));
+        assert!(prefixed.eq([a]), "{a}");
+    }
+}
+
 proptest! {
     #[test]
     fn distinct_messages_have_prefix_free_bytes(a in messages(), b in messages()) {

@@ -62,6 +62,21 @@ fn a_copy_of_an_invalid_lock_is_refused() {
 }
 
 #[test]
+fn a_stanza_of_any_other_length_is_refused() {
+    for (protocol, expected) in [(Protocol::Cmp1, 80), (Protocol::Cmp2, 256)] {
+        let good = body(protocol, b"mail").0;
+        for length in [0, expected - 1, expected + 1, expected * 2].into_iter().chain([128, 384]) {
+            let other = with_stanza(&good, protocol, |header| header.body.resize(length, 0));
+            let refused = inspect(&other[..], protocol, EXCHANGE).unwrap_err();
+            assert!(
+                matches!(refused, Error::StanzaBody { expected: e, found } if (e, found) == (expected, length)),
+                "{protocol}, {length} bytes: {refused}"
+            );
+        }
+    }
+}
+
+#[test]
 fn another_lock_is_refused_and_accuses_nobody() {
     let (ours, content) = body(Protocol::Cmp2, b"mail");
     let theirs = body(Protocol::Cmp2, b"mail").0;

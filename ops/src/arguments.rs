@@ -1,0 +1,278 @@
+//! The arguments of `fairpostctl`, and the words it answers `init` with.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairpost_ops::init::{Made, Options};
+use fairpost_proto::ids::Span;
+use fairpost_proto::view::Parameters;
+
+const EXITS: &str =
+    "Exit codes: 0 fine, 1 error, 2 degraded, 3 no quorum, 64 wrong usage, 75 nobody answered.";
+
+/// The operators' command of a Fairpost cluster.
+#[derive(Debug, Parser)]
+#[command(name = "fairpostctl", version, after_help = EXITS)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a whole cluster for one machine: keys, shares, configurations, a development CA.
+    #[command(after_help = "Example:\n  fairpostctl init --dir demo --nodes 4")]
+    Init(Init),
+    /// A certification authority for development.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Ask every member how it is, and show what that means for the cluster.
+    #[command(after_help = format!("Example:\n  fairpostctl status --dir demo\n\n{EXITS}"))]
+    Status {
+        #[command(flatten)]
+        cluster: Node,
+        /// How to show it. The JSON form is stable, and has a version.
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// The same in one line, for scripts and probes.
+    #[command(after_help = format!("Example:\n  fairpostctl health --dir demo && echo all is well\n\n{EXITS}"))]
+    Health {
+        #[command(flatten)]
+        cluster: Node,
+    },
+    /// A node's configuration.
+    #[command(subcommand)]
+    Config(Config),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder for everything; it must be empty, or not exist.
+    #[arg(long, value_name = "DIR", env = "FAIRPOSTCTL_DIR")]
+    dir: PathBuf,
+    /// How many nodes.
+    #[arg(long, default_value_t = 4)]
+    nodes: usize,
+    /// How many of them may be compromised [default: as many as so many nodes stand].
+    #[arg(long)]
+    faults: Option<usize>,
+    /// The address at which all nodes listen.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Node i serves gRPC at this port + i, and metrics at this port + 100 + i.
+    #[arg(long, default_value_t = 7400)]
+    base_port: u16,
+    /// The cluster's name.
+    #[arg(long, default_value = "demo")]
+    name: String,
+    /// How far clocks may differ, and how late an entry may be seen, in milliseconds [default: 10000].
+    #[arg(long, value_name = "MILLISECONDS")]
+    skew_ms: Option<u64>,
+    /// How long after the deadline an exchange may expire, in milliseconds [default: 30000].
+    #[arg(long, value_name = "MILLISECONDS")]
+    grace_ms: Option<u64>,
+    /// The shortest time to the deadline, in seconds [default: 300].
+    #[arg(long, value_name = "SECONDS")]
+    shortest_lifetime_s: Option<u64>,
+    /// The longest time to the deadline, in seconds [default: 7776000].
+    #[arg(long, value_name = "SECONDS")]
+    longest_lifetime_s: Option<u64>,
+}
+
+impl Init {
+    pub(crate) fn options(&self) -> Options {
+        let default = Parameters::default();
+        let parameters = Parameters {
+            skew: self.skew_ms.map_or(default.skew, Span::from_millis),
+            grace: self.grace_ms.map_or(default.grace, Span::from_millis),
+            shortest_lifetime: self.shortest_lifetime_s.map_or(default.shortest_lifetime, Span::from_seconds),
+            longest_lifetime: self.longest_lifetime_s.map_or(default.longest_lifetime, Span::from_seconds),
+            feature_level: default.feature_level,
+        };
+        Options {
+            folder: self.dir.clone(),
+            name: self.name.clone(),
+            nodes: self.nodes,
+            faults: self.faults,
+            host: self.host,
+            base_port: self.base_port,
+            parameters,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ca {
+    /// Make a certification authority for development.
+    #[command(after_help = "Example:\n  fairpostctl ca init --dir ca --name \"Example CA\"")]
+    Init {
+        /// The folder for ca.crt and ca.key.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The name in its certificate.
+        #[arg(long, default_value = "Fairpost development CA")]
+        name: String,
+    },
+    /// Issue a certificate for an address; the PEM goes to standard output.
+    #[command(
+        after_help = "Example:\n  fairpostctl ca issue --ca demo/ca --address anna@example.org --csr anna.csr > anna.crt"
+    )]
+    Issue {
+        /// The folder with ca.crt and ca.key.
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// Whose certificate: one mail address.
+        #[arg(long)]
+        address: String,
+        /// The certificate request, PEM.
+        #[arg(long, value_name = "FILE")]
+        csr: PathBuf,
+        /// For how many days.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Show a node's configuration, and where each value comes from.
+    #[command(after_help = "Example:\n  fairpostctl config show --effective --config demo/n1/fairpostd.toml")]
+    Show {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Every value in force, defaults as well. (The JSON form always has them all.)
+        #[arg(long)]
+        effective: bool,
+        /// How to show it. The JSON form is stable, and has a version.
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Check a node's configuration, and that the files it names go together.
+    #[command(after_help = "Example:\n  fairpostctl config validate --config demo/n1/fairpostd.toml")]
+    Validate {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// Which cluster to ask, and as whom.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// The folder that `fairpostctl init` made: both files are taken from there.
+    #[arg(long, value_name = "DIR", env = "FAIRPOSTCTL_DIR", required_unless_present_all = ["cluster", "operator"])]
+    dir: Option<PathBuf>,
+    /// The cluster's trust file.
+    #[arg(long, value_name = "FILE", env = "FAIRPOSTCTL_CLUSTER")]
+    cluster: Option<PathBuf>,
+    /// The operator's key.
+    #[arg(long, value_name = "FILE", env = "FAIRPOSTCTL_OPERATOR")]
+    operator: Option<PathBuf>,
+    /// How long to wait for a member's answer, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=300))]
+    timeout: u64,
+}
+
+impl Node {
+    pub(crate) fn cluster(&self) -> PathBuf {
+        self.file(self.cluster.as_ref(), "cluster.trust")
+    }
+
+    pub(crate) fn operator(&self) -> PathBuf {
+        self.file(self.operator.as_ref(), "operator/operator.key")
+    }
+
+    fn file(&self, given: Option<&PathBuf>, name: &str) -> PathBuf {
+        given.cloned().unwrap_or_else(|| self.dir.clone().unwrap_or_default().join(name))
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
+/// What was made, and what to do next.
+pub(crate) fn summary(made: &Made) -> String {
+    let (folder, quorum) = (made.folder.display(), made.quorum);
+    let mut text = format!("Made a cluster of {} in {folder}:\n\n", count(quorum.n(), "node"));
+    text.push_str(&format!("  cluster id  {}\n", made.cluster));
+    for node in &made.nodes {
+        text.push_str(&format!("  {:<10}  gRPC {}, metrics {}\n", node.name, node.listen, node.metrics));
+    }
+    text.push_str(&format!(
+        "\n{} of {} make a quorum; {} may be down.\n",
+        quorum.q(),
+        quorum.n(),
+        quorum.spare()
+    ));
+    text.push_str(&if quorum.f() > 0 {
+        format!("{} may be compromised without harm.\n", count(quorum.f(), "node"))
+    } else {
+        "It is crash-tolerant only: a single compromised node can do harm. To stand one takes at least 4 nodes.\n".into()
+    });
+    text.push_str(
+        "The key was dealt here, by one process: good for trying things out. Share files and operator.key are secret.\n",
+    );
+    let first = made.nodes.first().map(|node| node.config.display().to_string()).unwrap_or_default();
+    text.push_str(&format!(
+        "\nNext, start each node, and see how they are:\n\n  fairpostd run --config {first}\n  fairpostctl status --dir {folder}\n",
+    ));
+    text
+}
+
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_has_an_example() {
+        fn check(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example:\n  fairpostctl "), "{}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        Arguments::command().debug_assert();
+        check(&Arguments::command());
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_its_folder_or_by_two_files() {
+        let parse = |arguments: &[&str]| {
+            let all = ["fairpostctl", "health"].iter().chain(arguments);
+            match Arguments::try_parse_from(all).ok()?.command {
+                Command::Health { cluster } => Some((cluster.cluster(), cluster.operator())),
+                _ => None,
+            }
+        };
+        assert_eq!(
+            parse(&["--dir", "d"]),
+            Some(("d/cluster.trust".into(), "d/operator/operator.key".into()))
+        );
+        assert_eq!(parse(&["--cluster", "t", "--operator", "o"]), Some(("t".into(), "o".into())));
+        assert_eq!(
+            parse(&["--dir", "d", "--cluster", "t"]),
+            Some(("t".into(), "d/operator/operator.key".into()))
+        );
+        assert_eq!(parse(&["--cluster", "t"]), None);
+        assert_eq!(parse(&[]), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! `fairpostctl`: the operators' command.
+
+mod arguments;
+
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use arguments::{Ca, Command, Config, Format, Init, Node};
+use clap::Parser as _;
+use fairpost_ops::operator::{self, Operator};
+use fairpost_ops::settings::{self, Settings};
+use fairpost_ops::{init, status};
+use fairpost_proto::terms::Address;
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match arguments::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // If nobody reads the message, there is nobody to tell.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Without the chain of causes: every error's own text has what it needs of them.
+            eprintln!("fairpostctl: {error}");
+            match error.downcast_ref::<init::Error>() {
+                Some(error) if error.is_usage() => USAGE.into(),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Init(arguments) => make(&arguments),
+        Command::Ca(command) => authority(command),
+        Command::Status { cluster, format } => {
+            let report = ask(&cluster)?;
+            print(&match format {
+                Format::Table => status::table(&report),
+                Format::Json => json(&report)?,
+            })?;
+            Ok(report.state.exit_code().into())
+        }
+        Command::Health { cluster } => {
+            let report = ask(&cluster)?;
+            print(&format!("{}\n", status::line(&report)))?;
+            Ok(report.state.exit_code().into())
+        }
+        Command::Config(command) => configuration(command),
+    }
+}
+
+fn make(arguments: &Init) -> anyhow::Result<ExitCode> {
+    let made = init::run(&arguments.options(), operator::now())?;
+    print(&arguments::summary(&made))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn authority(command: Ca) -> anyhow::Result<ExitCode> {
+    match command {
+        Ca::Init { dir, name } => {
+            fairpost::ca::init(&dir, &name, operator::now())?;
+            print(&format!("{}\n", dir.join("ca.crt").display()))?;
+        }
+        Ca::Issue { ca, address, csr, days } => {
+            let request =
+                std::fs::read_to_string(&csr).map_err(|error| anyhow!("{}: {error}", csr.display()))?;
+            print(&fairpost::ca::issue(&ca, &Address::parse(&address)?, &request, days, operator::now())?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(node: &Node) -> anyhow::Result<status::Report> {
+    let trust = settings::read_trust(&node.cluster())?;
+    let operator = Operator::open(&node.operator())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let probes = runtime.block_on(status::probe(&operator, trust.view(), node.patience()));
+    Ok(status::Report::new(trust.view(), &probes))
+}
+
+fn configuration(command: Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Config::Show { config, effective, format } => {
+            let variables: Vec<String> =
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+            let settings = Settings::read(&config, &variables)?;
+            print(&match format {
+                Format::Table => settings.table(effective),
+                Format::Json => json(&settings)?,
+            })?;
+        }
+        Config::Validate { config } => {
+            let valid = settings::validate(&config)?;
+            print(&format!("{}: node {} is ready to start\n", config.display(), valid.name))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Writes to standard output. Whoever closed it, as `head` does, has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,466 @@
+//! One cluster and its people, the same in every run: all keys are fixed, and Ed25519 and BLS signatures are
+//! deterministic. Only sealing draws randomness; so the sealed mails lie in `vectors/mails.json`.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use ed25519_dalek::SigningKey;
+use fairpost_proto::chain::{Anchor, Chain, key_id};
+use fairpost_proto::cose::{Payload, Signed};
+use fairpost_proto::evidence::{Answer, Nrr, Nro, Refusal, Withdrawal};
+use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, KeyId, Protocol, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::lock::Locked;
+use fairpost_proto::merkle::{self, InclusionProof};
+use fairpost_proto::proof::{Claim, Proof};
+use fairpost_proto::sealed::{self, Access, Salt, Sealing, SealingKey, content_commitment, seal};
+use fairpost_proto::terms::{Address, Fields, Recipient, Sender, Terms};
+use fairpost_proto::threshold::{Commitment, KeyShare, Message, Token, combine, deal};
+use fairpost_proto::trust::Trust;
+use fairpost_proto::view::{Constitution, Member, Parameters, View};
+use fairpost_proto::vote::{Certificate, Vote};
+use fairpost_proto::{letter, verify};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
+};
+
+pub(crate) const SENDER: &str = "sender@example.org";
+pub(crate) const RECIPIENT: &str = "recipient@example.org";
+pub(crate) const MAIL: &[u8] = b"Subject: Notice\r\n\r\nThe lease ends in June.\r\n";
+pub(crate) const OTHER_MAIL: &[u8] = b"Subject: Notice\r\n\r\nNothing at all.\r\n";
+const SALT: [u8; 32] = [0x5a; 32];
+
+/// 2026-06-01T12:00:00Z.
+pub(crate) const CREATED: u64 = 1_780_315_200;
+/// A week later.
+pub(crate) const EXPIRES: u64 = CREATED + 7 * 86_400;
+
+/// So many seconds after the terms were made.
+pub(crate) fn after(seconds: u64) -> Timestamp {
+    Timestamp::from_seconds(CREATED + seconds).unwrap()
+}
+
+/// When things happen, if nothing else is said: an hour after the terms were made.
+pub(crate) fn now() -> Timestamp {
+    after(3600)
+}
+
+pub(crate) fn expires() -> Timestamp {
+    Timestamp::from_seconds(EXPIRES).unwrap()
+}
+
+/// A file of vectors.
+pub(crate) fn vector_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors").join(name)
+}
+
+/// Whether this run is to write the vectors instead of comparing them.
+pub(crate) fn updating() -> bool {
+    std::env::var_os("UPDATE_VECTORS").is_some()
+}
+
+/// An authority.
+pub(crate) struct Authority {
+    parameters: CertificateParams,
+    key: KeyPair,
+    der: Vec<u8>,
+}
+
+/// The Ed25519 key whose seed is this byte, 32 times.
+pub(crate) fn signing_key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn key_pair(seed: u8) -> KeyPair {
+    let mut pkcs8 = hex::decode("302e020100300506032b657004220420").unwrap();
+    pkcs8.extend([seed; 32]);
+    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.as_slice().into(), &rcgen::PKCS_ED25519).unwrap()
+}
+
+fn parameters(name: &str, seed: u8) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.serial_number = Some(u64::from(seed).into());
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.not_before = date_time_ymd(2026, 1, 1);
+    parameters.not_after = date_time_ymd(2028, 1, 1);
+    parameters
+}
+
+impl Authority {
+    fn new(name: &str, seed: u8) -> Self {
+        let mut parameters = parameters(name, seed);
+        parameters.not_before = date_time_ymd(2020, 1, 1);
+        parameters.not_after = date_time_ymd(2040, 1, 1);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = key_pair(seed);
+        let der = parameters.self_signed(&key).unwrap().der().to_vec();
+        Self { parameters, key, der }
+    }
+
+    pub(crate) fn anchor(&self) -> Anchor {
+        Anchor::parse(self.der.clone()).unwrap()
+    }
+
+    /// A person whose key has this seed, with a certificate for `address`.
+    fn person(&self, address: &str, seed: u8, change: impl FnOnce(&mut CertificateParams)) -> Person {
+        let mut parameters = parameters(address, seed);
+        parameters.subject_alt_names = vec![SanType::Rfc822Name(address.try_into().unwrap())];
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+        change(&mut parameters);
+        let issuer = Issuer::from_params(&self.parameters, &self.key);
+        let der = parameters.signed_by(&key_pair(seed), &issuer).unwrap().der().to_vec();
+        Person {
+            address: Address::parse(address).unwrap(),
+            key: signing_key(seed),
+            chain: Chain::parse(vec![der]).unwrap(),
+            sealing: SealingKey::from_bytes(&[seed; 32]),
+        }
+    }
+}
+
+/// Somebody with an address, a key and a certificate.
+pub(crate) struct Person {
+    pub(crate) address: Address,
+    pub(crate) key: SigningKey,
+    pub(crate) chain: Chain,
+    pub(crate) sealing: SealingKey,
+}
+
+impl Person {
+    pub(crate) fn key_id(&self) -> KeyId {
+        key_id(&self.key.verifying_key())
+    }
+
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.chain.certificates()[0]
+    }
+
+    pub(crate) fn sign<P: Payload<Signer = Chain>>(&self, payload: P) -> Signed<P> {
+        Signed::sign_as(payload, self.chain.clone(), &self.key).unwrap()
+    }
+}
+
+/// An exchange whose mail is sealed.
+pub(crate) struct Exchange {
+    pub(crate) nro: Signed<Nro>,
+    /// The part in the mail, from its magic on.
+    pub(crate) container: Vec<u8>,
+    /// In CMP2, what a party discloses.
+    pub(crate) disclosure: Option<Locked>,
+}
+
+/// All of it.
+pub(crate) struct World {
+    pub(crate) ca: Authority,
+    /// An authority that nobody trusts.
+    pub(crate) foreign_ca: Authority,
+    pub(crate) sender: Person,
+    pub(crate) recipient: Person,
+    /// The recipient's address, another key, a certificate as good.
+    pub(crate) renewed: Person,
+    /// Another address, under the same authority.
+    pub(crate) impostor: Person,
+    /// The recipient's address, a certificate of the foreign authority.
+    pub(crate) foreign: Person,
+    /// The recipient's key, in a certificate that ended before.
+    pub(crate) expired: Person,
+    /// The recipient's key, in a certificate that begins later.
+    pub(crate) early: Person,
+    /// The sender's key, in a certificate that ends before the exchange does.
+    pub(crate) short: Person,
+    pub(crate) members: Vec<SigningKey>,
+    pub(crate) commitment: Commitment,
+    pub(crate) shares: Vec<KeyShare>,
+    pub(crate) genesis: View,
+    pub(crate) trust: Trust,
+    pub(crate) cmp1: Exchange,
+    pub(crate) cmp2: Exchange,
+    /// Sealed content other than the terms commit to.
+    pub(crate) garbage1: Exchange,
+    pub(crate) garbage2: Exchange,
+    /// A lock that the token does not open.
+    pub(crate) unopenable: Exchange,
+}
+
+/// The world, made once.
+pub(crate) fn world() -> &'static World {
+    static WORLD: LazyLock<World> = LazyLock::new(World::new);
+    &WORLD
+}
+
+/// Nobody's key: the shares of a cluster that is not this one.
+pub(crate) fn foreign_deal() -> (Commitment, Vec<KeyShare>) {
+    deal(3, 4, &mut ChaCha20Rng::seed_from_u64(2)).unwrap()
+}
+
+pub(crate) fn token_of(shares: &[KeyShare], message: &Message) -> Token {
+    let signed: Vec<_> = (0..3).map(|index| (index, shares[usize::from(index)].sign(message))).collect();
+    combine(3, &signed).unwrap()
+}
+
+/// A constitution with these members and this commitment.
+pub(crate) fn constitution(members: &[SigningKey], commitment: &Commitment, ca: &Authority) -> Constitution {
+    let member = |(place, key): (usize, &SigningKey)| Member {
+        name: format!("server-{}", place + 1),
+        address: format!("server-{}.example.net:7443", place + 1),
+        identity: key.verifying_key(),
+    };
+    Constitution {
+        members: members.iter().enumerate().map(member).collect(),
+        faults: 1,
+        commitment: commitment.clone(),
+        operators: vec![signing_key(0x41).verifying_key(), signing_key(0x42).verifying_key()],
+        agreeing: 2,
+        anchors: vec![ca.anchor()],
+        auditors: vec![signing_key(0x43).verifying_key()],
+        parameters: Parameters::default(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let (ca, foreign_ca) = (Authority::new("CA", 1), Authority::new("CA", 2));
+        let person = |address, seed| ca.person(address, seed, |_| {});
+        let members: Vec<_> = (0x31..0x35).map(signing_key).collect();
+        let (commitment, shares) = deal(3, 4, &mut ChaCha20Rng::seed_from_u64(1)).unwrap();
+        let genesis = View::genesis("vectors", constitution(&members, &commitment, &ca)).unwrap();
+        let trust = Trust::new(genesis.clone(), token_of(&shares, &genesis.message())).unwrap();
+        let (sender, recipient) = (person(SENDER, 0x11), person(RECIPIENT, 0x12));
+        let mails = Mails { genesis: &genesis, sender: &sender, recipient: &recipient };
+        Self {
+            cmp1: mails.exchange("cmp1", Protocol::Cmp1, MAIL, genesis.cluster()),
+            cmp2: mails.exchange("cmp2", Protocol::Cmp2, MAIL, genesis.cluster()),
+            garbage1: mails.exchange("cmp1-other-content", Protocol::Cmp1, OTHER_MAIL, genesis.cluster()),
+            garbage2: mails.exchange("cmp2-other-content", Protocol::Cmp2, OTHER_MAIL, genesis.cluster()),
+            unopenable: mails.exchange("cmp1-other-lock", Protocol::Cmp1, MAIL, ClusterId::new([9; 32])),
+            renewed: person(RECIPIENT, 0x13),
+            impostor: person("impostor@example.org", 0x14),
+            foreign: foreign_ca.person(RECIPIENT, 0x12, |_| {}),
+            expired: ca.person(RECIPIENT, 0x12, |certificate| {
+                certificate.not_after = date_time_ymd(2026, 5, 1);
+            }),
+            early: ca.person(RECIPIENT, 0x12, |certificate| {
+                certificate.not_before = date_time_ymd(2026, 7, 1);
+            }),
+            short: ca.person(SENDER, 0x11, |certificate| {
+                certificate.not_after = date_time_ymd(2026, 6, 5);
+            }),
+            ca,
+            foreign_ca,
+            sender,
+            recipient,
+            members,
+            commitment,
+            shares,
+            genesis,
+            trust,
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.genesis.cluster()
+    }
+
+    pub(crate) fn constitution(&self) -> Constitution {
+        constitution(&self.members, &self.commitment, &self.ca)
+    }
+
+    /// The values of CMP2 terms as they should be.
+    pub(crate) fn fields(&self) -> Fields {
+        fields(&self.genesis, &self.sender, &self.recipient, Protocol::Cmp2, [7; 16])
+    }
+
+    /// An NRO of the sender's over changed terms; its mail does not matter.
+    pub(crate) fn nro(&self, change: impl FnOnce(&mut Fields)) -> Signed<Nro> {
+        let mut fields = self.fields();
+        change(&mut fields);
+        self.sender.sign(Nro { terms: Terms::new(fields).unwrap(), sealed: Digest::of(b"sealed") })
+    }
+
+    /// What is signed for this verdict, by whom it should be; none for Expired.
+    pub(crate) fn answer(&self, verdict: Verdict, nro: &Signed<Nro>) -> Option<Vec<u8>> {
+        let answer = Answer::to(nro);
+        match verdict {
+            Verdict::Released => Some(self.recipient.sign(Nrr(answer)).bytes().to_vec()),
+            Verdict::Withdrawn => Some(self.sender.sign(Withdrawal(answer)).bytes().to_vec()),
+            Verdict::Refused => Some(self.recipient.sign(Refusal(answer)).bytes().to_vec()),
+            Verdict::Expired => None,
+        }
+    }
+
+    pub(crate) fn token(&self, verdict: Verdict, exchange: ExchangeId) -> Token {
+        token_of(&self.shares, &Message::Verdict { cluster: self.cluster(), verdict, exchange })
+    }
+
+    /// The vote of a member for this leaf, in a ballot with another one.
+    pub(crate) fn vote(
+        &self,
+        member: usize,
+        leaf: &Leaf,
+        change: impl FnOnce(&mut Vote),
+    ) -> (Signed<Vote>, InclusionProof) {
+        let ballot = [Digest::of(b"another leaf"), leaf.hash()];
+        let mut vote = Vote {
+            cluster: self.cluster(),
+            epoch: 0,
+            sequence: 5,
+            log_size: 9,
+            log_root: Digest::of(b"log"),
+            ballot: merkle::root(&ballot),
+            number: 3,
+        };
+        change(&mut vote);
+        let key = &self.members[member];
+        let signed = Signed::sign(vote, key_id(&key.verifying_key()), key);
+        (signed, merkle::inclusion(&ballot, 1).unwrap())
+    }
+
+    /// The certificate of this leaf by these members.
+    pub(crate) fn certificate(&self, leaf: Leaf, members: &[usize]) -> Certificate {
+        Certificate::new(leaf, members.iter().map(|member| self.vote(*member, &leaf, |_| {})).collect())
+    }
+
+    /// The proof that this exchange has this verdict, recorded at `time`, with this evidence.
+    pub(crate) fn proof_of(
+        &self,
+        exchange: &Exchange,
+        verdict: Verdict,
+        evidence: Option<Vec<u8>>,
+        time: Timestamp,
+    ) -> Proof {
+        let id = exchange.nro.payload().terms.exchange();
+        let leaf = Leaf {
+            exchange: id,
+            round: Round::FIRST,
+            verdict,
+            time,
+            nro: exchange.nro.digest(),
+            evidence: evidence.as_deref().map(Digest::of),
+        };
+        Proof {
+            claim: Claim::Verdict,
+            trust: self.trust.clone(),
+            nro: exchange.nro.bytes().to_vec(),
+            evidence,
+            certificate: self.certificate(leaf, &[0, 1, 2]),
+            token: self.token(verdict, id),
+            disclosure: exchange.disclosure.clone().filter(|_| verdict == Verdict::Released),
+        }
+    }
+
+    /// The proof that this exchange has this verdict.
+    pub(crate) fn proof(&self, exchange: &Exchange, verdict: Verdict) -> Proof {
+        let time = match verdict {
+            Verdict::Expired => expires().plus(self.genesis.parameters().grace),
+            _ => now(),
+        };
+        self.proof_of(exchange, verdict, self.answer(verdict, &exchange.nro), time)
+    }
+
+    /// The leaf of that proof.
+    pub(crate) fn leaf(&self, verdict: Verdict) -> Leaf {
+        *self.proof(&self.cmp2, verdict).certificate.leaf()
+    }
+}
+
+fn fields(genesis: &View, sender: &Person, recipient: &Person, protocol: Protocol, nonce: [u8; 16]) -> Fields {
+    Fields {
+        protocol,
+        cluster: genesis.cluster(),
+        nonce,
+        sender: Sender { address: sender.address.clone(), key: sender.key_id() },
+        recipient: Recipient { address: recipient.address.clone(), key: Some(recipient.key_id()) },
+        content: content_commitment(&Salt::from_bytes(SALT), MAIL).unwrap(),
+        created: Timestamp::from_seconds(CREATED).unwrap(),
+        expires: expires(),
+    }
+}
+
+/// Where sealed mails come from.
+struct Mails<'w> {
+    genesis: &'w View,
+    sender: &'w Person,
+    recipient: &'w Person,
+}
+
+impl Mails<'_> {
+    /// The exchange called `name`, whose body is in the file, or is sealed now if the vectors are being written.
+    fn exchange(&self, name: &str, protocol: Protocol, mail: &[u8], locked_to: ClusterId) -> Exchange {
+        let nonce = Digest::of(name.as_bytes()).as_bytes()[..16].try_into().unwrap();
+        let fields = fields(self.genesis, self.sender, self.recipient, protocol, nonce);
+        let terms = Terms::new(fields).unwrap();
+        let stored = stored_body(name);
+        let fits = |body: &Vec<u8>| sealed::inspect(&body[..], protocol, terms.exchange()).is_ok();
+        let body = match stored.filter(fits) {
+            Some(body) => body,
+            None => {
+                assert!(updating(), "mails.json has no mail for {name}: run with UPDATE_VECTORS=1");
+                self.seal(&terms, mail, locked_to)
+            }
+        };
+        let stanza = sealed::inspect(&body[..], protocol, terms.exchange()).unwrap();
+        let nro = self.sender.sign(Nro { terms, sealed: Digest::of(&body) });
+        let mut container = Vec::new();
+        sealed::write_header(&letter::write_header(&nro), &mut container).unwrap();
+        container.extend(body);
+        let disclosure =
+            (protocol == Protocol::Cmp2).then(|| stanza.lock_for(&self.sender.sealing).unwrap());
+        Exchange { nro, container, disclosure }
+    }
+
+    fn seal(&self, terms: &Terms, mail: &[u8], locked_to: ClusterId) -> Vec<u8> {
+        let access = match terms.protocol {
+            Protocol::Cmp1 => Access::Cmp1,
+            Protocol::Cmp2 => Access::Cmp2 {
+                recipient: self.recipient.sealing.public(),
+                sender: self.sender.sealing.public(),
+            },
+        };
+        let (key, exchange) = (self.genesis.public_key(), terms.exchange());
+        let sealing = Sealing { cluster: locked_to, key, exchange, access };
+        let mut body = Vec::new();
+        seal(&sealing, &Salt::from_bytes(SALT), mail, &mut body).unwrap();
+        body
+    }
+}
+
+fn stored_body(name: &str) -> Option<Vec<u8>> {
+    let file = std::fs::read_to_string(vector_file("mails.json")).ok()?;
+    let mails: Vec<serde_json::Value> = serde_json::from_str(&file).unwrap();
+    let mail = mails.iter().find(|mail| mail["name"] == name)?;
+    Some(hex::decode(mail["body"].as_str().unwrap()).unwrap())
+}
+
+impl Exchange {
+    pub(crate) fn id(&self) -> ExchangeId {
+        self.nro.payload().terms.exchange()
+    }
+
+    /// The age file in the container.
+    pub(crate) fn body(&self) -> &[u8] {
+        let header = letter::write_header(&self.nro);
+        &self.container[12 + header.len()..]
+    }
+}
+
+/// What the judge says of a proof file, with this mail or none: its answer, or the error's text.
+pub(crate) fn judge(
+    proof: &[u8],
+    trusted: &Trust,
+    container: Option<&[u8]>,
+) -> Result<verify::Report, String> {
+    let proof = Proof::parse(proof).map_err(|error| error.to_string())?;
+    let report = match container {
+        None => verify::verify(&proof, trusted),
+        Some(container) => {
+            verify::verify_with_mail(&proof, trusted, std::io::Cursor::new(container), std::io::sink())
+        }
+    };
+    report.map_err(|error| error.to_string())
+}
