@@ -7,8 +7,8 @@ mod make;
 mod refused;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose as Purpose,
-    GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose as Usage, NameConstraints, SanType, date_time_ymd,
+    BasicConstraints, CustomExtension, ExtendedKeyUsagePurpose as Purpose, IsCa, KeyPair,
+    KeyUsagePurpose as Usage, SanType, date_time_ymd,
 };
 
 use make::{ALICE, Authority, BEGIN, END, Outcome, RawKey, Vectors, authority_parameters, custom, key};
