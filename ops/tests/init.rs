@@ -1,5 +1,7 @@
 //! What `fairpostctl init` leaves in a folder, and what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as the test does")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
