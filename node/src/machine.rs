@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::consensus::machine::{Applied, Committed, Error, Machine, Records, Sink};
 use crate::ledger::{self, Outcome, Rebuild};
-use crate::store::{Ledger, Record};
+use crate::store::{Ledger, Reached, Record};
 
 /// The ledger as the machine that Raft's log drives.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Machine for LedgerMachine {
             };
             sink([&[kind][..], bytes].concat().into()).map_err(Failed)
         });
-        let (position, membership) = read.map_err(|Failed(error)| error)?;
+        let Reached { position, membership } = read.map_err(|Failed(error)| error)?;
         Ok(Applied { position: position.map(Bytes::from), membership: membership.map(Bytes::from) })
     }
 

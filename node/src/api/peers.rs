@@ -82,7 +82,7 @@ impl Peers {
                 .map_err(|error| Error::Tls(error.to_string()))?;
             // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
             let options = ChannelOptions::default();
-            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options.clone()))
+            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options))
                 .max_decoding_message_size(limits::CONSENSUS)
                 .max_encoding_message_size(limits::CONSENSUS);
             let peer = PeerClient::new(channel(&target, config, options))

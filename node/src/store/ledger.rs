@@ -141,7 +141,7 @@ impl Ledger {
     pub fn records<E: From<Error>>(
         &self,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), E> {
+    ) -> Result<Reached, E> {
         let view = self.database.view();
         for block in view.range(BLOCKS, &[], None, Order::Ascending)? {
             sink(Record::Block(&block?.1))?;
@@ -152,7 +152,7 @@ impl Ledger {
         if let Some(state) = view.get(META, STATE)? {
             sink(Record::State(&state))?;
         }
-        Ok((view.get(META, POSITION)?, view.get(META, MEMBERSHIP)?))
+        Ok(Reached { position: view.get(META, POSITION)?, membership: view.get(META, MEMBERSHIP)? })
     }
 
     /// Replaces everything but the tokens by what these hold, as a whole and synced.
@@ -184,6 +184,14 @@ impl Ledger {
         self.sequence.send_replace(sequence);
         Ok(())
     }
+}
+
+/// How far the ledger had come, in the consensus layer's own encoding.
+pub struct Reached {
+    /// Up to where Raft's log was applied.
+    pub position: Option<Vec<u8>>,
+    /// The last membership that it set.
+    pub membership: Option<Vec<u8>>,
 }
 
 /// A record that a snapshot carries, as it is stored.

@@ -207,7 +207,7 @@ fn combine_or_blame(
     shares: BTreeMap<u16, Share>,
 ) -> Result<Token, Vec<u16>> {
     let message = Message::Verdict { cluster: view.cluster(), verdict, exchange };
-    let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, share.clone())).collect();
+    let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, *share)).collect();
     match threshold::combine(view.quorum().q(), &list) {
         Ok(token) if view.public_key().verify(&message, &token).is_ok() => Ok(token),
         _ => Err(list

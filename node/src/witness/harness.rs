@@ -302,7 +302,7 @@ impl Cluster {
             let shares = self.shares.get(&(exchange, verdict)).filter(|shares| shares.len() >= q)?;
             Some((verdict, shares))
         })?;
-        let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, share.clone())).collect();
+        let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, *share)).collect();
         let token = threshold::combine(q, &list).unwrap();
         let message = Message::Verdict { cluster: self.world.view.cluster(), verdict, exchange };
         self.world.view.public_key().verify(&message, &token).unwrap();
