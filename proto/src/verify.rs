@@ -152,7 +152,7 @@ pub enum Error {
         /// The content's digest.
         found: Digest,
     },
-    /// Step 6: fraud is claimed, and there is no mail to look at.
+    /// Step 6: fraud is claimed, and there is no mail to look at. For callers of [`verify`], which can't know that.
     #[error("opening: fraud is claimed, and it takes the sealed mail to see it")]
     FraudUnseen,
 }
@@ -192,16 +192,11 @@ pub struct Report {
     pub opening: Opening,
 }
 
-/// Steps 1 to 5: everything but the content. A claim of fraud is about the content, so it fails here.
+/// Steps 1 to 5: everything but the content.
+///
+/// `Ok` says nothing of a claim of fraud, which is about the content: who has no mail to go on with
+/// [`verify_with_mail`] must answer such a claim with [`Error::FraudUnseen`].
 pub fn verify(proof: &Proof, trusted: &Trust) -> Result<Report, Error> {
-    let report = verify_verdict(proof, trusted)?;
-    match proof.claim {
-        Claim::Verdict => Ok(report),
-        Claim::Fraud => Err(Error::FraudUnseen),
-    }
-}
-
-fn verify_verdict(proof: &Proof, trusted: &Trust) -> Result<Report, Error> {
     let view = step_trust(proof, trusted)?;
     let leaf = proof.certificate.leaf();
 
@@ -232,7 +227,7 @@ pub fn verify_with_mail<R: Read + Seek, W: Write>(
     container: R,
     out: W,
 ) -> Result<Report, Error> {
-    let mut report = verify_verdict(proof, trusted)?;
+    let mut report = verify(proof, trusted)?;
     if report.verdict != Verdict::Released {
         return Err(Error::NotReleased(report.verdict));
     }
