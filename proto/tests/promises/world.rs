@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use ed25519_dalek::SigningKey;
 use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{Payload, Signed};
-use fairpost_proto::evidence::{Answer, Nrr, Nro, Refusal, Withdrawal};
+use fairpost_proto::evidence::{Answer, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, KeyId, Protocol, Timestamp, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::lock::Locked;
@@ -158,8 +158,6 @@ pub(crate) struct Exchange {
 /// All of it.
 pub(crate) struct World {
     pub(crate) ca: Authority,
-    /// An authority that nobody trusts.
-    pub(crate) foreign_ca: Authority,
     pub(crate) sender: Person,
     pub(crate) recipient: Person,
     /// The recipient's address, another key, a certificate as good.
@@ -223,6 +221,17 @@ pub(crate) fn constitution(members: &[SigningKey], commitment: &Commitment, ca: 
     }
 }
 
+/// The genesis of a cluster of the same servers, whose one anchor ended on 2026-04-01, and is the CA else.
+pub(crate) fn world_of_an_expired_anchor() -> View {
+    let world = world();
+    let mut parameters = world.ca.parameters.clone();
+    parameters.not_after = date_time_ymd(2026, 4, 1);
+    let der = parameters.self_signed(&world.ca.key).unwrap().der().to_vec();
+    let mut body = world.constitution();
+    body.anchors = vec![Anchor::parse(der).unwrap()];
+    View::genesis("vectors", body).unwrap()
+}
+
 impl World {
     fn new() -> Self {
         let (ca, foreign_ca) = (Authority::new("CA", 1), Authority::new("CA", 2));
@@ -252,7 +261,6 @@ impl World {
                 certificate.not_after = date_time_ymd(2026, 6, 5);
             }),
             ca,
-            foreign_ca,
             sender,
             recipient,
             members,
@@ -369,7 +377,13 @@ impl World {
     }
 }
 
-fn fields(genesis: &View, sender: &Person, recipient: &Person, protocol: Protocol, nonce: [u8; 16]) -> Fields {
+fn fields(
+    genesis: &View,
+    sender: &Person,
+    recipient: &Person,
+    protocol: Protocol,
+    nonce: [u8; 16],
+) -> Fields {
     Fields {
         protocol,
         cluster: genesis.cluster(),
@@ -409,8 +423,7 @@ impl Mails<'_> {
         let mut container = Vec::new();
         sealed::write_header(&letter::write_header(&nro), &mut container).unwrap();
         container.extend(body);
-        let disclosure =
-            (protocol == Protocol::Cmp2).then(|| stanza.lock_for(&self.sender.sealing).unwrap());
+        let disclosure = (protocol == Protocol::Cmp2).then(|| stanza.lock_for(&self.sender.sealing).unwrap());
         Exchange { nro, container, disclosure }
     }
 
@@ -457,7 +470,10 @@ pub(crate) fn judge(
 ) -> Result<verify::Report, String> {
     let proof = Proof::parse(proof).map_err(|error| error.to_string())?;
     let report = match container {
-        None => verify::verify(&proof, trusted),
+        None => match proof.claim {
+            Claim::Verdict => verify::verify(&proof, trusted),
+            Claim::Fraud => verify::verify(&proof, trusted).and(Err(verify::Error::FraudUnseen)),
+        },
         Some(container) => {
             verify::verify_with_mail(&proof, trusted, std::io::Cursor::new(container), std::io::sink())
         }

@@ -63,7 +63,13 @@ fn cbor_is_read_as_in_the_vectors() {
     valid("int-least", "The least that fits.", "int", "3b7fffffffffffffff", "-9223372036854775808");
     valid("bytes-empty", "No bytes.", "bytes", "40", "");
     valid("bytes-3", "Three bytes.", "bytes", "43010203", "010203");
-    valid("bytes-24", "The first length in two bytes.", "bytes", &format!("5818{}", "ab".repeat(24)), &"ab".repeat(24));
+    valid(
+        "bytes-24",
+        "The first length in two bytes.",
+        "bytes",
+        &format!("5818{}", "ab".repeat(24)),
+        &"ab".repeat(24),
+    );
     valid("text-umlaut", "UTF-8.", "text", "62c3a4", "ä");
     valid("null", "Null.", "bytes or null", "f6", "null");
     valid("not-null", "A byte string.", "bytes or null", "4101", "01");
@@ -100,32 +106,122 @@ fn cbor_is_read_as_in_the_vectors() {
         invalid(&format!("float-{name}"), "No format has floats.", "uint", hex, long);
     }
     invalid("simple-32", "An unassigned simple value.", "uint", "f820", long);
-    invalid("true", "No format has truth values.", "uint", "f5", "an unsigned integer expected at 0, found a simple value");
-    invalid("undefined", "Undefined is not null.", "bytes or null", "f7", "a byte string expected at 0, found a simple value");
+    invalid(
+        "true",
+        "No format has truth values.",
+        "uint",
+        "f5",
+        "an unsigned integer expected at 0, found a simple value",
+    );
+    invalid(
+        "undefined",
+        "Undefined is not null.",
+        "bytes or null",
+        "f7",
+        "a byte string expected at 0, found a simple value",
+    );
     invalid("break", "A break by itself.", "bytes", "ff", long);
     invalid("empty", "Nothing.", "uint", "", "the bytes end at 0, where 1 more are needed");
-    invalid("uint-cut", "Cut within a number.", "uint", "19ff", "the bytes end at 1, where 1 more are needed");
-    invalid("bytes-cut", "Cut within a byte string.", "bytes", "430102", "the bytes end at 1, where 1 more are needed");
+    invalid(
+        "uint-cut",
+        "Cut within a number.",
+        "uint",
+        "19ff",
+        "the bytes end at 1, where 1 more are needed",
+    );
+    invalid(
+        "bytes-cut",
+        "Cut within a byte string.",
+        "bytes",
+        "430102",
+        "the bytes end at 1, where 1 more are needed",
+    );
     let greatest = "the bytes end at 9, where 18446744073709551614 more are needed";
     invalid("bytes-endless", "A length that no memory holds.", "bytes", "5bffffffffffffffff01", greatest);
-    invalid("array-endless", "A length beyond the limit.", "array", "9bffffffffffffffff", "the array has length 18446744073709551615");
+    invalid(
+        "array-endless",
+        "A length beyond the limit.",
+        "array",
+        "9bffffffffffffffff",
+        "the array has length 18446744073709551615",
+    );
     invalid("trailing", "A byte after the end.", "uint", "0000", "1 bytes trail behind the end at 1");
-    invalid("uint-negative", "A negative number.", "uint", "20", "an unsigned integer expected at 0, found a negative integer");
-    invalid("int-too-low", "It does not fit 63 bits and a sign.", "int", "3b8000000000000000", "an integer of 63 bits expected");
-    invalid("bytes-text", "Text for bytes.", "bytes", "6161", "a byte string expected at 0, found a text string");
-    invalid("text-bytes", "Bytes for text.", "text", "4161", "a text string expected at 0, found a byte string");
+    invalid(
+        "uint-negative",
+        "A negative number.",
+        "uint",
+        "20",
+        "an unsigned integer expected at 0, found a negative integer",
+    );
+    invalid(
+        "int-too-low",
+        "It does not fit 63 bits and a sign.",
+        "int",
+        "3b8000000000000000",
+        "an integer of 63 bits expected",
+    );
+    invalid(
+        "bytes-text",
+        "Text for bytes.",
+        "bytes",
+        "6161",
+        "a byte string expected at 0, found a text string",
+    );
+    invalid(
+        "text-bytes",
+        "Bytes for text.",
+        "text",
+        "4161",
+        "a text string expected at 0, found a byte string",
+    );
     invalid("text-no-utf-8", "Not UTF-8.", "text", "61ff", "UTF-8 text expected at 0");
     invalid("text-surrogate", "Half of a pair, encoded.", "text", "63eda080", "UTF-8 text expected at 0");
     invalid("tag-other", "Another tag.", "tag 18", "d3", "the CBOR tag is 19, expected 18");
     invalid("tag-missing", "No tag.", "tag 18", "80", "a tag expected at 0, found an array");
     invalid("map-duplicate", "A key twice.", "map of 0 and 1", "a200070008", "key 0 stands twice");
-    invalid("map-unordered", "Keys out of order.", "map of 0 and 1", "a201070008", "key 0 expected at 1, found 1");
+    invalid(
+        "map-unordered",
+        "Keys out of order.",
+        "map of 0 and 1",
+        "a201070008",
+        "key 0 expected at 1, found 1",
+    );
     invalid("map-other-key", "Another key.", "map of 0 and 1", "a200070208", "key 1 expected at 3, found 2");
-    invalid("map-negative-key", "A negative key.", "map of 0 and 1", "a220070108", "key 0 expected at 1, found -1");
-    invalid("map-text-key", "A key that is text.", "map of 0 and 1", "a261300701", "an integer expected at 1");
-    invalid("map-short", "A key is missing.", "map of 0 and 1", "a10007", "the map has length 0, expected more keys");
-    invalid("map-more", "A key too many.", "map of 0 and 1", "a3000701080209", "the map has length 1, expected fewer keys");
-    invalid("map-array", "An array of pairs.", "map of 0 and 1", "8400070108", "a map expected at 0, found an array");
+    invalid(
+        "map-negative-key",
+        "A negative key.",
+        "map of 0 and 1",
+        "a220070108",
+        "key 0 expected at 1, found -1",
+    );
+    invalid(
+        "map-text-key",
+        "A key that is text.",
+        "map of 0 and 1",
+        "a261300701",
+        "an integer expected at 1",
+    );
+    invalid(
+        "map-short",
+        "A key is missing.",
+        "map of 0 and 1",
+        "a10007",
+        "the map has length 0, expected more keys",
+    );
+    invalid(
+        "map-more",
+        "A key too many.",
+        "map of 0 and 1",
+        "a3000701080209",
+        "the map has length 1, expected fewer keys",
+    );
+    invalid(
+        "map-array",
+        "An array of pairs.",
+        "map of 0 and 1",
+        "8400070108",
+        "a map expected at 0, found an array",
+    );
     made.keep("cbor.json", |vector: &Value| {
         let found = read(vector["read"].as_str().unwrap(), &field(vector, "bytes")).map_err(show)?;
         same(vector, "value", found)

@@ -12,10 +12,14 @@ use crate::item::{Item, bytes, text};
 use crate::world::{foreign_deal, signing_key, token_of, world};
 
 /// Points of G1 that are none (`threshold/points.json` has them all).
-const IDENTITY: &str = "c00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
-const OFF_SUBGROUP: &str = "800000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000004";
-const OFF_CURVE: &str = "800000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001";
-const NOT_REDUCED: &str = "9a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaaf";
+const IDENTITY: &str =
+    "c00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000";
+const OFF_SUBGROUP: &str =
+    "800000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000004";
+const OFF_CURVE: &str =
+    "800000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001";
+const NOT_REDUCED: &str =
+    "9a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaaf";
 
 fn unhex(text: &str) -> Item {
     bytes(hex::decode(text).unwrap())
@@ -27,16 +31,31 @@ fn constitution_faults(view: &Item) -> Vec<Fault> {
     let mut change = |name: &str, meaning: &str, error: &str, change: &dyn Fn(&mut Item)| {
         found.push(fault(name, meaning, error, view.changed(|view| change(view)).encode()));
     };
-    change("members-unsorted", "Members out of order.", "member \"server-1\": its name does not come after", &|view| {
-        view.at(2).items().swap(0, 1);
-    });
-    change("members-same-name", "Two members of one name.", "member \"server-1\": its name does not come after", &|view| {
-        *view.at(2).items()[1].at(0) = text("server-1");
-    });
-    change("members-same-key", "Two members with one key.", "member \"server-1\": another member has its key", &|view| {
-        let key = view.at(2).items()[0].at(2).clone();
-        *view.at(2).items()[2].at(2) = key;
-    });
+    change(
+        "members-unsorted",
+        "Members out of order.",
+        "member \"server-1\": its name does not come after",
+        &|view| {
+            view.at(2).items().swap(0, 1);
+        },
+    );
+    change(
+        "members-same-name",
+        "Two members of one name.",
+        "member \"server-1\": its name does not come after",
+        &|view| {
+            *view.at(2).items()[1].at(0) = text("server-1");
+        },
+    );
+    change(
+        "members-same-key",
+        "Two members with one key.",
+        "member \"server-1\": another member has its key",
+        &|view| {
+            let key = view.at(2).items()[0].at(2).clone();
+            *view.at(2).items()[2].at(2) = key;
+        },
+    );
     change("members-none", "No members.", "a cluster has 1 to 64 servers, not 0", &|view| {
         view.at(2).items().clear();
     });
@@ -44,16 +63,33 @@ fn constitution_faults(view: &Item) -> Vec<Fault> {
         let member = view.at(2).items()[0].clone();
         *view.at(2).items() = vec![member; 65];
     });
-    change("members-3", "Three can't stand a fault.", "3 servers can't stand 1 compromised ones: that takes at least 4", &|view| {
-        view.at(2).items().pop();
+    change(
+        "members-3",
+        "Three can't stand a fault.",
+        "3 servers can't stand 1 compromised ones: that takes at least 4",
+        &|view| {
+            view.at(2).items().pop();
+        },
+    );
+    change(
+        "faults-2",
+        "Four can't stand two faults.",
+        "4 servers can't stand 2 compromised ones: that takes at least 7",
+        &|view| {
+            *view.at(3) = Item::Uint(2);
+        },
+    );
+    change("faults-greatest", "2^64 - 1 faults.", "4 servers can't stand", &|view| {
+        *view.at(3) = Item::Uint(u64::MAX)
     });
-    change("faults-2", "Four can't stand two faults.", "4 servers can't stand 2 compromised ones: that takes at least 7", &|view| {
-        *view.at(3) = Item::Uint(2);
-    });
-    change("faults-greatest", "2^64 - 1 faults.", "4 servers can't stand", &|view| *view.at(3) = Item::Uint(u64::MAX));
-    change("member-name-empty", "A name must show.", "a member's name is \"\", expected printable text", &|view| {
-        *view.at(2).items()[0].at(0) = text("");
-    });
+    change(
+        "member-name-empty",
+        "A name must show.",
+        "a member's name is \"\", expected printable text",
+        &|view| {
+            *view.at(2).items()[0].at(0) = text("");
+        },
+    );
     change("member-name-control", "An escape in a name.", "expected printable text, not empty", &|view| {
         *view.at(2).items()[0].at(0) = text("a\u{1b}[2J");
     });
@@ -66,33 +102,68 @@ fn constitution_faults(view: &Item) -> Vec<Fault> {
     change("member-key-short", "31 bytes.", "an Ed25519 key has length 31", &|view| {
         *view.at(2).items()[0].at(2) = bytes([1; 31]);
     });
-    change("member-key-no-point", "No point of the curve.", "the identity of member \"server-1\" is no Ed25519 key", &|view| {
-        let mut key = [0; 32];
-        key[0] = 2;
-        *view.at(2).items()[0].at(2) = bytes(key);
-    });
-    change("member-key-small-order", "A key that anybody can sign for.", "the identity of member \"server-1\" is no Ed25519 key", &|view| {
-        let mut key = [0; 32];
-        key[0] = 1;
-        *view.at(2).items()[0].at(2) = bytes(key);
-    });
-    change("member-key-not-reduced", "A key in a second encoding.", "the identity of member \"server-1\" is no Ed25519 key", &|view| {
-        *view.at(2).items()[0].at(2) = bytes(second_encoding());
-    });
-    change("commitment-short", "Two points where the quorum is three.", "the number of points in the commitment is 2, expected q", &|view| {
-        view.at(4).items().pop();
-    });
-    change("commitment-long", "Four points where the quorum is three.", "the number of points in the commitment is 4, expected q", &|view| {
-        let point = view.at(4).items()[1].clone();
-        view.at(4).items().push(point);
-    });
+    change(
+        "member-key-no-point",
+        "No point of the curve.",
+        "the identity of member \"server-1\" is no Ed25519 key",
+        &|view| {
+            let mut key = [0; 32];
+            key[0] = 2;
+            *view.at(2).items()[0].at(2) = bytes(key);
+        },
+    );
+    change(
+        "member-key-small-order",
+        "A key that anybody can sign for.",
+        "the identity of member \"server-1\" is no Ed25519 key",
+        &|view| {
+            let mut key = [0; 32];
+            key[0] = 1;
+            *view.at(2).items()[0].at(2) = bytes(key);
+        },
+    );
+    change(
+        "member-key-not-reduced",
+        "A key in a second encoding.",
+        "the identity of member \"server-1\" is no Ed25519 key",
+        &|view| {
+            *view.at(2).items()[0].at(2) = bytes(second_encoding());
+        },
+    );
+    change(
+        "commitment-short",
+        "Two points where the quorum is three.",
+        "the number of points in the commitment is 2, expected q",
+        &|view| {
+            view.at(4).items().pop();
+        },
+    );
+    change(
+        "commitment-long",
+        "Four points where the quorum is three.",
+        "the number of points in the commitment is 4, expected q",
+        &|view| {
+            let point = view.at(4).items()[1].clone();
+            view.at(4).items().push(point);
+        },
+    );
     change("commitment-empty", "No points.", "0 of 0 is no threshold", &|view| view.at(4).items().clear());
     change("commitment-point-short", "47 bytes.", "a point of the commitment has length 47", &|view| {
         view.at(4).items()[0] = bytes([0x80; 47]);
     });
     for (name, meaning, point, error) in [
-        ("identity", "The identity for a key: every signature would hold.", IDENTITY, "the identity point is no commitment"),
-        ("off-subgroup", "Outside the prime-order subgroup.", OFF_SUBGROUP, "outside the prime-order subgroup"),
+        (
+            "identity",
+            "The identity for a key: every signature would hold.",
+            IDENTITY,
+            "the identity point is no commitment",
+        ),
+        (
+            "off-subgroup",
+            "Outside the prime-order subgroup.",
+            OFF_SUBGROUP,
+            "outside the prime-order subgroup",
+        ),
         ("off-curve", "Not on the curve.", OFF_CURVE, "is no point of the curve"),
         ("not-reduced", "Not canonical.", NOT_REDUCED, "is not a canonical encoding"),
     ] {
@@ -118,12 +189,22 @@ fn constitution_faults(view: &Item) -> Vec<Fault> {
         let key = view.at(5).items()[0].clone();
         *view.at(5).items() = vec![key; 65];
     });
-    change("anchor-signer", "A person's certificate for an anchor.", "trust anchor 0: certificate 0 is not that of a certificate authority", &|view| {
-        view.at(7).items()[0] = bytes(world().sender.certificate());
-    });
-    change("anchor-empty", "No certificate.", "trust anchor 0: certificate 0 is no X.509 certificate", &|view| {
-        view.at(7).items()[0] = bytes([]);
-    });
+    change(
+        "anchor-signer",
+        "A person's certificate for an anchor.",
+        "trust anchor 0: certificate 0 is not that of a certificate authority",
+        &|view| {
+            view.at(7).items()[0] = bytes(world().sender.certificate());
+        },
+    );
+    change(
+        "anchor-empty",
+        "No certificate.",
+        "trust anchor 0: certificate 0 is no X.509 certificate",
+        &|view| {
+            view.at(7).items()[0] = bytes([]);
+        },
+    );
     let parameter = |place: u64, value: u64, error: &str, name: &str| {
         let meaning = "A parameter out of its range.";
         fault(name, meaning, error, view.changed(|view| *view.at(9).at(place) = Item::Uint(value)).encode())
@@ -134,7 +215,12 @@ fn constitution_faults(view: &Item) -> Vec<Fault> {
         parameter(1, 86_400_001, "the grace is 86400001, expected at most a day", "grace-long"),
         parameter(2, 0, "the shortest lifetime is 0", "shortest-0"),
         parameter(3, 7_776_001, "the longest lifetime is 7776001", "longest-long"),
-        parameter(3, 299, "the shortest lifetime, 300 s, is longer than the longest, 299 s", "lifetimes-crossed"),
+        parameter(
+            3,
+            299,
+            "the shortest lifetime, 300 s, is longer than the longest, 299 s",
+            "lifetimes-crossed",
+        ),
         parameter(4, 0, "the feature level is 0, expected 1 to 65535", "level-0"),
         parameter(4, 65_536, "the feature level is 65536", "level-65536"),
     ]);
@@ -148,9 +234,8 @@ fn second_encoding() -> [u8; 32] {
         (bytes[0], bytes[31]) = (0xed + low, 0x7f);
         bytes
     });
-    let is_point = |bytes: &[u8; 32]| {
-        ed25519_dalek::VerifyingKey::from_bytes(bytes).is_ok_and(|key| !key.is_weak())
-    };
+    let is_point =
+        |bytes: &[u8; 32]| ed25519_dalek::VerifyingKey::from_bytes(bytes).is_ok_and(|key| !key.is_weak());
     encodings.into_iter().find(is_point).unwrap()
 }
 
@@ -167,7 +252,11 @@ fn geneses_are_taken_as_in_the_vectors() {
         });
         made.valid(name, meaning, fields);
     };
-    valid("four", "Four servers of which one may be compromised. Other files are about this cluster.", &world.genesis);
+    valid(
+        "four",
+        "Four servers of which one may be compromised. Other files are about this cluster.",
+        &world.genesis,
+    );
     let change = |change: &dyn Fn(&mut Constitution)| {
         let mut constitution = world.constitution();
         change(&mut constitution);
@@ -179,11 +268,16 @@ fn geneses_are_taken_as_in_the_vectors() {
     valid("no-operators", "Nobody operates it, nobody audits it.", &bare);
     valid("no-anchors", "Nobody's certificates count.", &change(&|body| body.anchors.clear()));
     let faultless = change(&|body| body.faults = 0);
-    valid("no-faults", "Four servers of which none may be compromised: their quorum is three as well.", &faultless);
+    valid(
+        "no-faults",
+        "Four servers of which none may be compromised: their quorum is three as well.",
+        &faultless,
+    );
     let edges = change(&|body| {
         let (skew, grace) = (body.parameters.skew, body.parameters.grace);
         assert!(skew < grace);
-        body.parameters = Parameters { shortest_lifetime: body.parameters.longest_lifetime, ..body.parameters };
+        body.parameters =
+            Parameters { shortest_lifetime: body.parameters.longest_lifetime, ..body.parameters };
     });
     valid("one-lifetime", "All exchanges last as long.", &edges);
 
@@ -267,11 +361,41 @@ fn trust_files_are_believed_as_in_the_vectors() {
     let forged = token_of(&foreign, &world.genesis.message());
     let other = token_of(&world.shares, &second.message());
     let values = vec![
-        ("token-identity", "The identity for a token.", 2, unhex(&(IDENTITY.to_owned() + &"0".repeat(96))), "the token over epoch 0: the identity point is no token"),
-        ("token-off-subgroup", "A point outside the subgroup.", 2, bytes(off_subgroup_g2()), "outside the prime-order subgroup"),
-        ("token-short", "95 bytes.", 2, bytes([0x80; 95]), "the token over epoch 0: a token has 96 bytes, not 95"),
-        ("token-foreign", "Another cluster's token.", 2, bytes(forged.to_bytes()), "the token over epoch 0: the token is not a signature on (genesis"),
-        ("token-other", "A token over another view.", 2, bytes(other.to_bytes()), "the token over epoch 0: the token is not a signature on"),
+        (
+            "token-identity",
+            "The identity for a token.",
+            2,
+            unhex(&(IDENTITY.to_owned() + &"0".repeat(96))),
+            "the token over epoch 0: the identity point is no token",
+        ),
+        (
+            "token-off-subgroup",
+            "A point outside the subgroup.",
+            2,
+            bytes(off_subgroup_g2()),
+            "outside the prime-order subgroup",
+        ),
+        (
+            "token-short",
+            "95 bytes.",
+            2,
+            bytes([0x80; 95]),
+            "the token over epoch 0: a token has 96 bytes, not 95",
+        ),
+        (
+            "token-foreign",
+            "Another cluster's token.",
+            2,
+            bytes(forged.to_bytes()),
+            "the token over epoch 0: the token is not a signature on (genesis",
+        ),
+        (
+            "token-other",
+            "A token over another view.",
+            2,
+            bytes(other.to_bytes()),
+            "the token over epoch 0: the token is not a signature on",
+        ),
         ("views-null", "Null for no views.", 3, Item::Null, "an array expected"),
         ("views-4097", "Too many views.", 3, Item::Raw(vec![0x99, 0x10, 0x01]), "the views has length 4097"),
     ];
@@ -282,23 +406,63 @@ fn trust_files_are_believed_as_in_the_vectors() {
     };
     let good = pair(sealed(second.clone()));
     let swapped = (good.0.clone(), token_of(&world.shares, &third.message()).to_bytes().to_vec());
-    chain("view-swapped-token", "A token over another view.", &[swapped], "the token over epoch 1: the token is not a signature on (view");
+    chain(
+        "view-swapped-token",
+        "A token over another view.",
+        &[swapped],
+        "the token over epoch 1: the token is not a signature on (view",
+    );
     let foreign_token = (good.0.clone(), token_of(&foreign, &second.message()).to_bytes().to_vec());
-    chain("view-foreign-token", "Another cluster's token.", &[foreign_token], "the token over epoch 1: the token is not a signature");
+    chain(
+        "view-foreign-token",
+        "Another cluster's token.",
+        &[foreign_token],
+        "the token over epoch 1: the token is not a signature",
+    );
     let as_genesis = Message::Genesis { digest: second.digest() };
     let kind = (good.0.clone(), token_of(&world.shares, &as_genesis).to_bytes().to_vec());
-    chain("view-genesis-token", "A token over its digest, but as a genesis.", &[kind], "the token over epoch 1: the token is not a signature");
-    chain("view-twice", "One view twice.", &[good.clone(), good.clone()], "a view of epoch 1 stands where epoch 2 belongs");
+    chain(
+        "view-genesis-token",
+        "A token over its digest, but as a genesis.",
+        &[kind],
+        "the token over epoch 1: the token is not a signature",
+    );
+    chain(
+        "view-twice",
+        "One view twice.",
+        &[good.clone(), good.clone()],
+        "a view of epoch 1 stands where epoch 2 belongs",
+    );
     let gap = pair(sealed(third.clone()));
-    chain("view-left-out", "The second view is missing.", &[gap], "a view of epoch 2 stands where epoch 1 belongs");
+    chain(
+        "view-left-out",
+        "The second view is missing.",
+        &[gap],
+        "a view of epoch 2 stands where epoch 1 belongs",
+    );
     let other_second = successor(&world.genesis, |body| body.auditors.clear());
     let elsewhere = pair(sealed(successor(&other_second, |_| {})));
-    chain("view-other-predecessor", "It follows another second view.", &[good.clone(), elsewhere], "the view of epoch 2 follows Some(Digest(");
+    chain(
+        "view-other-predecessor",
+        "It follows another second view.",
+        &[good.clone(), elsewhere],
+        "the view of epoch 2 follows Some(Digest(",
+    );
     let (commitment, shares) = foreign_deal();
     let rekeyed = successor(&world.genesis, |body| body.commitment = commitment);
     let own = (rekeyed.bytes().to_vec(), token_of(&shares, &rekeyed.message()).to_bytes().to_vec());
-    chain("view-other-key", "It brings a key of its own.", &[own], "the view of epoch 1 has public key PublicKey(");
-    chain("view-other-key-old-token", "A new key, and a token of the old one.", &[pair(sealed(rekeyed))], "the view of epoch 1 has public key PublicKey(");
+    chain(
+        "view-other-key",
+        "It brings a key of its own.",
+        &[own],
+        "the view of epoch 1 has public key PublicKey(",
+    );
+    chain(
+        "view-other-key-old-token",
+        "A new key, and a token of the old one.",
+        &[pair(sealed(rekeyed))],
+        "the view of epoch 1 has public key PublicKey(",
+    );
     let item = Item::decode(second.bytes());
     for mut fault in faults::tagged(&item).into_iter().chain(view_values(&item)) {
         fault.bytes = file(&[(fault.bytes, good.1.clone())]).encode();
@@ -320,7 +484,8 @@ fn constitution_in(trust: &Item) -> Vec<Fault> {
     faults.retain(|fault| fault.name == "members-unsorted" || fault.name == "commitment-identity-0");
     for fault in &mut faults {
         fault.bytes = trust.with(1, bytes(&fault.bytes)).encode();
-        fault.error = format!("epoch 0: {}", if fault.name.starts_with('m') { "member" } else { "view: the identity" });
+        fault.error =
+            format!("epoch 0: {}", if fault.name.starts_with('m') { "member" } else { "view: the identity" });
     }
     faults
 }
@@ -329,11 +494,29 @@ fn view_values(view: &Item) -> Vec<Fault> {
     let mut found = faults::values(
         view,
         vec![
-            ("epoch-0", "Epoch 0 is the genesis.", 1, Item::Uint(0), "the epoch of a view is 0, expected 1 or more"),
+            (
+                "epoch-0",
+                "Epoch 0 is the genesis.",
+                1,
+                Item::Uint(0),
+                "the epoch of a view is 0, expected 1 or more",
+            ),
             ("epoch-large", "It does not fit 32 bits.", 1, Item::Uint(1 << 32), "the epoch is 4294967296"),
-            ("previous-short", "Two of three.", 10, Item::Array(vec![bytes([1; 32]), Item::Uint(9)]), "the previous view has length 2, expected 3"),
+            (
+                "previous-short",
+                "Two of three.",
+                10,
+                Item::Array(vec![bytes([1; 32]), Item::Uint(9)]),
+                "the previous view has length 2, expected 3",
+            ),
             ("previous-null", "It comes from nowhere.", 10, Item::Null, "an array expected"),
-            ("previous-digest-short", "31 bytes.", 10, Item::Array(vec![bytes([1; 31]), Item::Uint(9), bytes([1; 32])]), "the previous view's digest has length 31"),
+            (
+                "previous-digest-short",
+                "31 bytes.",
+                10,
+                Item::Array(vec![bytes([1; 31]), Item::Uint(9), bytes([1; 32])]),
+                "the previous view's digest has length 31",
+            ),
         ],
     );
     let members = view.changed(|view| view.at(2).items().swap(2, 3)).encode();

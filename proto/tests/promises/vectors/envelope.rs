@@ -14,8 +14,8 @@ pub(super) struct Envelope {
 
 /// The order of the group that Ed25519 signs in (RFC 8032 §5.1), little-endian.
 const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 impl Envelope {
@@ -29,12 +29,7 @@ impl Envelope {
 
     /// The four parts of the object over these bytes, signed.
     fn parts(&self, protected: &[u8], payload: &[u8]) -> Vec<Item> {
-        let to_be_signed = Item::Array(vec![
-            text("Signature1"),
-            bytes(protected),
-            bytes([]),
-            bytes(payload),
-        ]);
+        let to_be_signed = Item::Array(vec![text("Signature1"), bytes(protected), bytes([]), bytes(payload)]);
         let signature = self.key.sign(&to_be_signed.encode()).to_bytes();
         vec![bytes(protected), Item::Map(vec![]), bytes(payload), bytes(signature)]
     }
@@ -126,15 +121,15 @@ impl Envelope {
                 "COSE_Sign1 has length 5, expected 4",
                 count(&|parts| parts.push(Item::Null)),
             ),
-            fault("truncated", "The last byte is missing.", "the bytes end at", good[..good.len() - 1].to_vec()),
+            fault(
+                "truncated",
+                "The last byte is missing.",
+                "the bytes end at",
+                good[..good.len() - 1].to_vec(),
+            ),
             fault("trailing", "A byte after the end.", "1 bytes trail behind", [&good[..], &[0]].concat()),
             fault("empty", "No bytes at all.", "the bytes end at 0", vec![]),
-            fault(
-                "unprotected-kid",
-                "A header that is not signed.",
-                "key 396 expected",
-                with(1, kid),
-            ),
+            fault("unprotected-kid", "A header that is not signed.", "key 396 expected", with(1, kid)),
             fault(
                 "unprotected-proof",
                 "An inclusion proof, which stands in votes only.",
@@ -177,9 +172,14 @@ impl Envelope {
         };
         let is_person = self.protected.clone().entries().iter().any(|(key, _)| *key == Item::Uint(33));
         let mut faults = vec![
-            header("algorithm-eddsa", "EdDSA, which leaves the curve open.", "signature algorithm -8, expected -19", &|to| {
-                *to.at(1) = Item::Negative(7);
-            }),
+            header(
+                "algorithm-eddsa",
+                "EdDSA, which leaves the curve open.",
+                "signature algorithm -8, expected -19",
+                &|to| {
+                    *to.at(1) = Item::Negative(7);
+                },
+            ),
             header("algorithm-es256", "ECDSA.", "signature algorithm -7, expected -19", &|to| {
                 *to.at(1) = Item::Negative(6);
             }),
@@ -192,33 +192,63 @@ impl Envelope {
             header("typ-missing", "No typ.", "expected", &|to| {
                 to.entries().retain(|(key, _)| *key != Item::Uint(16));
             }),
-            header("typ-other", "Another media type.", "this is of type \"application/cose\", expected", &|to| {
-                *to.at(16) = text("application/cose");
-            }),
-            header("typ-upper-case", "Media types are compared byte by byte here.", "this is of type", &|to| {
-                let Item::Text(typ) = to.at(16).clone() else { panic!("typ is no text") };
-                *to.at(16) = text(&typ.to_uppercase());
-            }),
+            header(
+                "typ-other",
+                "Another media type.",
+                "this is of type \"application/cose\", expected",
+                &|to| {
+                    *to.at(16) = text("application/cose");
+                },
+            ),
+            header(
+                "typ-upper-case",
+                "Media types are compared byte by byte here.",
+                "this is of type",
+                &|to| {
+                    let Item::Text(typ) = to.at(16).clone() else { panic!("typ is no text") };
+                    *to.at(16) = text(&typ.to_uppercase());
+                },
+            ),
         ];
         if is_person {
             let certificate = self.protected.clone().at(33).clone();
             let list = |count: usize| Item::Array(vec![certificate.clone(); count]);
             faults.extend([
-                header("chain-of-one", "One certificate in an array.", "x5chain has length 1, expected two or more", &|to| {
-                    *to.at(33) = list(1);
-                }),
-                header("chain-of-none", "No certificate.", "x5chain has length 0, expected two or more", &|to| {
-                    *to.at(33) = list(0);
-                }),
-                header("chain-of-five", "Five certificates.", "x5chain has length 5, expected fewer", &|to| {
-                    *to.at(33) = list(5);
-                }),
+                header(
+                    "chain-of-one",
+                    "One certificate in an array.",
+                    "x5chain has length 1, expected two or more",
+                    &|to| {
+                        *to.at(33) = list(1);
+                    },
+                ),
+                header(
+                    "chain-of-none",
+                    "No certificate.",
+                    "x5chain has length 0, expected two or more",
+                    &|to| {
+                        *to.at(33) = list(0);
+                    },
+                ),
+                header(
+                    "chain-of-five",
+                    "Five certificates.",
+                    "x5chain has length 5, expected fewer",
+                    &|to| {
+                        *to.at(33) = list(5);
+                    },
+                ),
                 header("chain-repeated", "The certificate twice.", "certificate 1 is that of", &|to| {
                     *to.at(33) = list(2);
                 }),
-                header("chain-empty", "An empty certificate.", "certificate 0 is no X.509 certificate in DER", &|to| {
-                    *to.at(33) = bytes([]);
-                }),
+                header(
+                    "chain-empty",
+                    "An empty certificate.",
+                    "certificate 0 is no X.509 certificate in DER",
+                    &|to| {
+                        *to.at(33) = bytes([]);
+                    },
+                ),
                 header("kid", "A key's digest where certificates belong.", "key 16 expected", &|to| {
                     to.entries().insert(1, (Item::Uint(4), bytes([1; 32])));
                     to.entries().pop();
@@ -246,7 +276,9 @@ impl Envelope {
         mixed[3] = bytes(without_typ_string);
         vec![
             refused("signature-flipped", "A bit of the signature.", &|signature| signature[40] ^= 1),
-            refused("signature-point-flipped", "A bit of the signature's point.", &|signature| signature[3] ^= 4),
+            refused("signature-point-flipped", "A bit of the signature's point.", &|signature| {
+                signature[3] ^= 4
+            }),
             refused("signature-zero", "All zeros.", &|signature| signature.fill(0)),
             refused("signature-plus-order", "The same scalar in a second encoding.", &|signature| {
                 let mut carry = 0;

@@ -114,7 +114,12 @@ pub(super) fn tagged(map: &Item) -> Vec<Fault> {
     let error = format!("this is {later:?}, expected");
     faults.push(fault("other-version", "Of a later version.", &error, map.with(0, text(&later)).encode()));
     let error = "this is \"fairpost/other/v1\", expected";
-    faults.push(fault("other-tag", "Of another kind.", error, map.with(0, text("fairpost/other/v1")).encode()));
+    faults.push(fault(
+        "other-tag",
+        "Of another kind.",
+        error,
+        map.with(0, text("fairpost/other/v1")).encode(),
+    ));
     let error = "a text string expected at 2, found an unsigned integer";
     faults.push(fault("tag-number", "A number for a tag.", error, map.with(0, Item::Uint(1)).encode()));
     faults

@@ -71,7 +71,9 @@ impl Made {
             match (judge(vector), vector.get("error").map(|error| error.as_str().unwrap())) {
                 (Ok(()), None) => {}
                 (Err(found), Some(part)) if found.contains(part) => {}
-                (outcome, expected) => wrong.push(format!("{name}: expected {expected:?}, found {outcome:?}")),
+                (outcome, expected) => {
+                    wrong.push(format!("{name}: expected {expected:?}, found {outcome:?}"))
+                }
             }
         }
         assert!(wrong.is_empty(), "{file}:\n{}", wrong.join("\n"));
@@ -80,7 +82,8 @@ impl Made {
 
 /// A field of bytes.
 fn bytes(vector: &Value, field: &str) -> Vec<u8> {
-    hex::decode(vector[field].as_str().unwrap_or_else(|| panic!("{} has no {field}", vector["name"]))).unwrap()
+    hex::decode(vector[field].as_str().unwrap_or_else(|| panic!("{} has no {field}", vector["name"])))
+        .unwrap()
 }
 
 /// A field of bytes, or null.

@@ -38,9 +38,21 @@ fn terms_values(terms: &Item) -> Vec<Fault> {
         ("cluster-long", "33 bytes.", 2, bytes([1; 33]), "the cluster id has length 33, expected 32 bytes"),
         ("nonce-short", "15 bytes.", 3, bytes([1; 15]), "the nonce has length 15, expected 16 bytes"),
         ("nonce-text", "Text for bytes.", 3, text("0123456789abcdef"), "a byte string expected"),
-        ("sender-without-key", "An array of one.", 4, Item::Array(vec![text("a@b.org")]), "the sender has length 1"),
+        (
+            "sender-without-key",
+            "An array of one.",
+            4,
+            Item::Array(vec![text("a@b.org")]),
+            "the sender has length 1",
+        ),
         ("sender-null-key", "Null for the key.", 4, party("a@b.org", Item::Null), "a byte string expected"),
-        ("sender-short-key", "31 bytes.", 4, party("a@b.org", bytes([1; 31])), "the sender's key id has length 31"),
+        (
+            "sender-short-key",
+            "31 bytes.",
+            4,
+            party("a@b.org", bytes([1; 31])),
+            "the sender's key id has length 31",
+        ),
         ("sender-upper-case", "An upper-case domain.", 4, party("a@Example.org", key()), no_address),
         ("sender-no-at", "No address.", 4, party("example.org", key()), no_address),
         ("sender-unicode", "Not ASCII.", 4, party("jörg@example.org", key()), no_address),
@@ -48,14 +60,44 @@ fn terms_values(terms: &Item) -> Vec<Fault> {
         ("sender-line-end", "Two lines.", 4, party("a@b.org\r\nTo: c@d.org", key()), no_address),
         ("sender-empty", "No text at all.", 4, party("", key()), no_address),
         ("recipient-long", "255 bytes.", 5, party(&long, key()), "an address has length 255"),
-        ("recipient-key-missing", "CMP2 without it.", 5, party("a@b.org", Item::Null), "CMP2 needs the recipient's key"),
-        ("recipient-long-key", "33 bytes.", 5, party("a@b.org", bytes([1; 33])), "the recipient's key id has length 33"),
-        ("recipient-three", "An array of three.", 5, Item::Array(vec![Item::Null; 3]), "the recipient has length 3"),
+        (
+            "recipient-key-missing",
+            "CMP2 without it.",
+            5,
+            party("a@b.org", Item::Null),
+            "CMP2 needs the recipient's key",
+        ),
+        (
+            "recipient-long-key",
+            "33 bytes.",
+            5,
+            party("a@b.org", bytes([1; 33])),
+            "the recipient's key id has length 33",
+        ),
+        (
+            "recipient-three",
+            "An array of three.",
+            5,
+            Item::Array(vec![Item::Null; 3]),
+            "the recipient has length 3",
+        ),
         ("content-short", "31 bytes.", 6, bytes([1; 31]), "the content's digest has length 31"),
         ("created-negative", "Before 1970.", 7, Item::Negative(0), "an unsigned integer expected"),
         ("created-float", "A float.", 7, raw(&[0xf9, 0x3c, 0]), "is not the shortest definite one"),
-        ("created-tagged", "A tagged time.", 7, Item::Tag(1, Box::new(Item::Uint(CREATED))), "an unsigned integer expected"),
-        ("created-long", "A number with a zero in front.", 7, raw(&[0x1b, 0, 0, 0, 0, 0x6a, 0, 0, 0]), "is not the shortest"),
+        (
+            "created-tagged",
+            "A tagged time.",
+            7,
+            Item::Tag(1, Box::new(Item::Uint(CREATED))),
+            "an unsigned integer expected",
+        ),
+        (
+            "created-long",
+            "A number with a zero in front.",
+            7,
+            raw(&[0x1b, 0, 0, 0, 0, 0x6a, 0, 0, 0]),
+            "is not the shortest",
+        ),
         ("expires-at-once", "No lifetime.", 8, Item::Uint(CREATED), later),
         ("expires-before", "It ends before it begins.", 8, Item::Uint(CREATED - 1), later),
         ("expires-year-10000", "One second too late.", 8, Item::Uint(253_402_300_800), times),
@@ -123,8 +165,7 @@ fn judge_evidence(vector: &Value) -> Result<(), String> {
     let verdict = Verdict::from_code(vector["verdict"].as_u64().unwrap() as u8).unwrap();
     let evidence = bytes_or_null(vector, "evidence");
     let (nro, at) = (field(vector, "nro"), time(vector, "at"));
-    let checked =
-        evidence::check(&world().genesis, verdict, &nro, evidence.as_deref(), at).map_err(show)?;
+    let checked = evidence::check(&world().genesis, verdict, &nro, evidence.as_deref(), at).map_err(show)?;
     assert_eq!((checked.verdict, checked.nro.digest()), (verdict, Digest::of(&nro)));
     assert_eq!(checked.evidence, evidence.as_deref().map(Digest::of));
     Ok(())
@@ -146,7 +187,13 @@ fn evidence_is_taken_as_in_the_vectors() {
         &opened.payload,
         vec![
             ("sealed-short", "31 bytes.", 2, bytes([1; 31]), "the sealed mail's digest has length 31"),
-            ("terms-map", "Terms as a map, not as bytes.", 1, Item::decode(nro.payload().terms.bytes()), "a byte string"),
+            (
+                "terms-map",
+                "Terms as a map, not as bytes.",
+                1,
+                Item::decode(nro.payload().terms.bytes()),
+                "a byte string",
+            ),
             ("terms-empty", "Empty terms.", 1, bytes([]), "the bytes end at 0"),
         ],
     );
@@ -197,7 +244,11 @@ fn valid_evidence(world: &World, made: &mut Made) {
     let open = world.nro(|terms| (terms.protocol, terms.recipient.key) = (Protocol::Cmp1, None));
     let receipt = world.renewed.sign(Nrr(Answer::to(&open)));
     let meaning = "CMP1 without a key id: any valid certificate for the address will do.";
-    made.valid("receipt-any-key", meaning, command(Verdict::Released, open.bytes(), Some(receipt.bytes()), now()));
+    made.valid(
+        "receipt-any-key",
+        meaning,
+        command(Verdict::Released, open.bytes(), Some(receipt.bytes()), now()),
+    );
 }
 
 /// One kind offered for another.
@@ -212,11 +263,29 @@ fn mixed_up(world: &World, made: &mut Made, nro: &Signed<Nro>) {
     let typ = |kind: &str| format!("this is of type \"application/vnd.fairpost.{kind}+cose\", expected");
     let released = Verdict::Released;
     offered("refusal-as-receipt", "A refusal never releases.", released, refusal.bytes(), &typ("refusal"));
-    offered("withdrawal-as-receipt", "Nor does a withdrawal.", released, withdrawal.bytes(), &typ("withdrawal"));
+    offered(
+        "withdrawal-as-receipt",
+        "Nor does a withdrawal.",
+        released,
+        withdrawal.bytes(),
+        &typ("withdrawal"),
+    );
     offered("nro-as-receipt", "Nor does the NRO itself.", released, nro.bytes(), &typ("nro"));
-    offered("receipt-as-refusal", "A receipt refuses nothing.", Verdict::Refused, receipt.bytes(), &typ("nrr"));
+    offered(
+        "receipt-as-refusal",
+        "A receipt refuses nothing.",
+        Verdict::Refused,
+        receipt.bytes(),
+        &typ("nrr"),
+    );
     offered("receipt-as-withdrawal", "Nor withdraws.", Verdict::Withdrawn, receipt.bytes(), &typ("nrr"));
-    offered("refusal-as-withdrawal", "A refusal is the recipient's.", Verdict::Withdrawn, refusal.bytes(), &typ("refusal"));
+    offered(
+        "refusal-as-withdrawal",
+        "A refusal is the recipient's.",
+        Verdict::Withdrawn,
+        refusal.bytes(),
+        &typ("refusal"),
+    );
 
     let mut half = Envelope::open(refusal.bytes(), &world.recipient.key);
     *half.protected.at(16) = text("application/vnd.fairpost.nrr+cose");
@@ -224,10 +293,21 @@ fn mixed_up(world: &World, made: &mut Made, nro: &Signed<Nro>) {
     offered("refusal-with-receipts-typ", "The tag counts as well as the typ.", released, &half.sign(), error);
     let mut half = Envelope::open(refusal.bytes(), &world.recipient.key);
     *half.payload.at(0) = text("fairpost/nrr/v1");
-    offered("refusal-with-receipts-tag", "The typ counts as well as the tag.", released, &half.sign(), &typ("refusal"));
+    offered(
+        "refusal-with-receipts-tag",
+        "The typ counts as well as the tag.",
+        released,
+        &half.sign(),
+        &typ("refusal"),
+    );
 
     let error = "NRO: this is of type \"application/vnd.fairpost.nrr+cose\"";
-    made.invalid("receipt-as-nro", "A receipt is no NRO.", error, command(Verdict::Expired, receipt.bytes(), None, now()));
+    made.invalid(
+        "receipt-as-nro",
+        "A receipt is no NRO.",
+        error,
+        command(Verdict::Expired, receipt.bytes(), None, now()),
+    );
     let error = "a command of kind expiry comes with evidence";
     let fields = command(Verdict::Expired, nro.bytes(), Some(receipt.bytes()), now());
     made.invalid("expiry-with-evidence", "An expiry needs none.", error, fields);
@@ -246,42 +326,95 @@ fn against_the_rules(world: &World, made: &mut Made, nro: &Signed<Nro>) {
         made.invalid(name, meaning, error, command(Verdict::Expired, nro, None, at));
     };
     let foreign = world.nro(|terms| terms.cluster = ClusterId::new([9; 32]));
-    alone("nro-other-cluster", "Of another cluster.", foreign.bytes(), now(), "the terms are for cluster 0909");
+    alone(
+        "nro-other-cluster",
+        "Of another cluster.",
+        foreign.bytes(),
+        now(),
+        "the terms are for cluster 0909",
+    );
     let brief = world.nro(|terms| terms.expires = after(299));
     alone("nro-too-brief", "Shorter than the view allows.", brief.bytes(), now(), "would last 299 s");
     let long = world.nro(|terms| terms.expires = after(90 * 86_400 + 1));
     alone("nro-too-long", "Longer than the view allows.", long.bytes(), now(), "would last 7776001 s");
     let early = Timestamp::from_millis(CREATED * 1000 - 10_001).unwrap();
-    alone("nro-created-later", "Made later than now.", nro.bytes(), early, "the terms were created at 2026-06-01T12:00:00Z, but it is only 2026-06-01T11:59:49.999Z");
+    alone(
+        "nro-created-later",
+        "Made later than now.",
+        nro.bytes(),
+        early,
+        "the terms were created at 2026-06-01T12:00:00Z, but it is only 2026-06-01T11:59:49.999Z",
+    );
     let payload = nro.payload().clone();
     let stranger = world.impostor.sign(payload.clone());
     alone("nro-by-other-key", "Signed by another.", stranger.bytes(), now(), "NRO: signed by key");
     let short = world.short.sign(payload);
-    alone("nro-certificate-too-short", "It must outlive the exchange.", short.bytes(), now(), "the sender's certificate ends at 2026-06-05T00:00:00Z, before the terms expire");
+    alone(
+        "nro-certificate-too-short",
+        "It must outlive the exchange.",
+        short.bytes(),
+        now(),
+        "the sender's certificate ends at 2026-06-05T00:00:00Z, before the terms expire",
+    );
     let other = world.nro(|terms| terms.sender.address = world.impostor.address.clone());
-    alone("nro-other-address", "A certificate for another address.", other.bytes(), now(), "the certificate is for [\"sender@example.org\"], not for \"impostor@example.org\"");
+    alone(
+        "nro-other-address",
+        "A certificate for another address.",
+        other.bytes(),
+        now(),
+        "the certificate is for [\"sender@example.org\"], not for \"impostor@example.org\"",
+    );
 
     let receipt = Nrr(Answer::to(nro));
     let mut receipts = |name: &str, meaning: &str, receipt: &[u8], at: Timestamp, error: &str| {
         made.invalid(name, meaning, error, command(Verdict::Released, nro.bytes(), Some(receipt), at));
     };
     let error = "receipt: signed by key";
-    receipts("receipt-by-other-key", "Another key with a certificate as good.", world.renewed.sign(receipt).bytes(), now(), error);
+    receipts(
+        "receipt-by-other-key",
+        "Another key with a certificate as good.",
+        world.renewed.sign(receipt).bytes(),
+        now(),
+        error,
+    );
     receipts("receipt-by-sender", "Signed by the sender.", world.sender.sign(receipt).bytes(), now(), error);
     let error = "was valid until 2026-05-01T00:00:00Z, and it is 2026-06-01T13:00:00Z";
     receipts("receipt-expired", "An expired certificate.", world.expired.sign(receipt).bytes(), now(), error);
     let error = "is valid from 2026-07-01T00:00:00Z on";
-    receipts("receipt-not-yet", "A certificate of the future.", world.early.sign(receipt).bytes(), now(), error);
+    receipts(
+        "receipt-not-yet",
+        "A certificate of the future.",
+        world.early.sign(receipt).bytes(),
+        now(),
+        error,
+    );
     let error = "do not lead to trust anchor \"CN=CA\"";
-    receipts("receipt-foreign-authority", "Issued by one whom the view does not name.", world.foreign.sign(receipt).bytes(), now(), error);
+    receipts(
+        "receipt-foreign-authority",
+        "Issued by one whom the view does not name.",
+        world.foreign.sign(receipt).bytes(),
+        now(),
+        error,
+    );
     let mut swapped = Envelope::open(world.recipient.sign(receipt).bytes(), &world.recipient.key);
     *swapped.protected.at(33) = bytes(world.impostor.certificate());
-    receipts("receipt-other-certificate", "Somebody else's certificate.", &swapped.sign(), now(), "receipt: signed by key");
+    receipts(
+        "receipt-other-certificate",
+        "Somebody else's certificate.",
+        &swapped.sign(),
+        now(),
+        "receipt: signed by key",
+    );
 
     let withdrawal = Withdrawal(Answer::to(nro));
     let by_recipient = world.recipient.sign(withdrawal);
     let fields = command(Verdict::Withdrawn, nro.bytes(), Some(by_recipient.bytes()), now());
-    made.invalid("withdrawal-by-recipient", "Only the sender withdraws.", "withdrawal: signed by key", fields);
+    made.invalid(
+        "withdrawal-by-recipient",
+        "Only the sender withdraws.",
+        "withdrawal: signed by key",
+        fields,
+    );
     let refusal = world.sender.sign(Refusal(Answer::to(nro)));
     let fields = command(Verdict::Refused, nro.bytes(), Some(refusal.bytes()), now());
     made.invalid("refusal-by-sender", "Only the recipient refuses.", "refusal: signed by key", fields);
@@ -347,13 +480,37 @@ fn requests_are_taken_as_in_the_vectors() {
         vec![
             ("cluster-other", "Of another cluster.", 1, bytes([9; 32]), "the request is for cluster 0909"),
             ("cluster-short", "31 bytes.", 1, bytes([9; 31]), "the cluster id has length 31"),
-            ("method-unknown", "No such method.", 2, text("open"), "the method is open, expected redeem, withdraw"),
+            (
+                "method-unknown",
+                "No such method.",
+                2,
+                text("open"),
+                "the method is open, expected redeem, withdraw",
+            ),
             ("method-upper-case", "Methods are lower-case.", 2, text("Redeem"), "the method is Redeem"),
             ("method-long", "17 bytes.", 2, text("redeem-everything"), "the method has length 17"),
-            ("method-other", "Another method.", 2, text("refuse"), "the request is to refuse, but came with a call to redeem"),
+            (
+                "method-other",
+                "Another method.",
+                2,
+                text("refuse"),
+                "the request is to refuse, but came with a call to redeem",
+            ),
             ("exchange-other", "Another exchange.", 3, bytes([9; 32]), "the request is about exchange 0909"),
-            ("body-other", "Something else came with it.", 4, bytes([9; 32]), "but the request was signed for 0909"),
-            ("time-year-10000", "One millisecond too late.", 5, Item::Uint(253_402_300_800_000), "the request's time is 253402300800000"),
+            (
+                "body-other",
+                "Something else came with it.",
+                4,
+                bytes([9; 32]),
+                "but the request was signed for 0909",
+            ),
+            (
+                "time-year-10000",
+                "One millisecond too late.",
+                5,
+                Item::Uint(253_402_300_800_000),
+                "the request's time is 253402300800000",
+            ),
             ("nonce-short", "15 bytes.", 6, bytes([9; 15]), "the nonce has length 15"),
         ],
     );
@@ -364,20 +521,47 @@ fn requests_are_taken_as_in_the_vectors() {
     made.invalid("without-evidence", "The receipt was taken away.", "but the request was signed for", fields);
     let stale = after(3600 + 301);
     let fields = carried(Method::Redeem, signed.bytes(), Some(&receipt), stale);
-    made.invalid("stale", "Signed more than five minutes ago.", "the request was signed at 2026-06-01T13:00:00Z, and the server's time is 2026-06-01T13:05:01Z", fields);
+    made.invalid(
+        "stale",
+        "Signed more than five minutes ago.",
+        "the request was signed at 2026-06-01T13:00:00Z, and the server's time is 2026-06-01T13:05:01Z",
+        fields,
+    );
     let fields = carried(Method::Redeem, signed.bytes(), Some(&receipt), after(3600 - 301));
-    made.invalid("from-the-future", "Signed more than five minutes ahead.", "the server's time is 2026-06-01T12:54:59Z", fields);
-    for (name, person) in [("sender", &world.sender), ("stranger", &world.impostor), ("renewed", &world.renewed)] {
+    made.invalid(
+        "from-the-future",
+        "Signed more than five minutes ahead.",
+        "the server's time is 2026-06-01T12:54:59Z",
+        fields,
+    );
+    for (name, person) in
+        [("sender", &world.sender), ("stranger", &world.impostor), ("renewed", &world.renewed)]
+    {
         let by = person.sign(good.clone());
         let name = format!("redeem-by-{name}");
-        made.invalid(&name, "Only the recipient's key redeems.", "redeem is for the recipient, and key", redeem(by.bytes()));
+        made.invalid(
+            &name,
+            "Only the recipient's key redeems.",
+            "redeem is for the recipient, and key",
+            redeem(by.bytes()),
+        );
     }
     let by = world.recipient.sign(Request { method: Method::Withdraw, ..bare.clone() });
     let error = "withdraw is for the sender, and key";
-    made.invalid("withdraw-by-recipient", "Only the sender withdraws.", error, carried(Method::Withdraw, by.bytes(), None, now()));
+    made.invalid(
+        "withdraw-by-recipient",
+        "Only the sender withdraws.",
+        error,
+        carried(Method::Withdraw, by.bytes(), None, now()),
+    );
     let by = world.impostor.sign(Request { method: Method::Proof, ..bare });
     let error = "proof is for the sender or recipient, and key";
-    made.invalid("proof-by-stranger", "Only the parties get the proof.", error, carried(Method::Proof, by.bytes(), None, now()));
+    made.invalid(
+        "proof-by-stranger",
+        "Only the parties get the proof.",
+        error,
+        carried(Method::Proof, by.bytes(), None, now()),
+    );
     let error = "this is of type \"application/vnd.fairpost.nrr+cose\"";
     made.invalid("receipt-as-request", "A receipt is no request.", error, redeem(&receipt));
 
@@ -412,24 +596,58 @@ fn cards_are_believed_as_in_the_vectors() {
         &opened.payload,
         vec![
             ("address-bad", "No address.", 1, text("nobody"), "is no address"),
-            ("address-other", "An address that the certificate is not for.", 1, text("sender@example.org"), "the certificate is for [\"recipient@example.org\"], not for \"sender@example.org\""),
+            (
+                "address-other",
+                "An address that the certificate is not for.",
+                1,
+                text("sender@example.org"),
+                "the certificate is for [\"recipient@example.org\"], not for \"sender@example.org\"",
+            ),
             ("key-zero", "A key of low order.", 2, bytes([0; 32]), "is an X25519 key of low order"),
-            ("key-not-reduced", "A key in a second encoding.", 2, bytes(not_reduced), "is not a canonical X25519 key"),
+            (
+                "key-not-reduced",
+                "A key in a second encoding.",
+                2,
+                bytes(not_reduced),
+                "is not a canonical X25519 key",
+            ),
             ("key-short", "31 bytes.", 2, bytes([9; 31]), "the sealing key has length 31"),
-            ("created-late", "After the year 9999.", 3, Item::Uint(253_402_300_800), "created is 253402300800"),
+            (
+                "created-late",
+                "After the year 9999.",
+                3,
+                Item::Uint(253_402_300_800),
+                "created is 253402300800",
+            ),
         ],
     );
     opened.resign(&mut values);
     made.faults("", values, fields);
     let error = "the card of recipient@example.org: certificate 0 was valid until";
-    made.invalid("expired", "An expired certificate.", error, fields(world.expired.sign(card.clone()).bytes()));
+    made.invalid(
+        "expired",
+        "An expired certificate.",
+        error,
+        fields(world.expired.sign(card.clone()).bytes()),
+    );
     let error = "the card of recipient@example.org: the certificates do not lead to";
-    made.invalid("foreign-authority", "A certificate of nobody.", error, fields(world.foreign.sign(card.clone()).bytes()));
+    made.invalid(
+        "foreign-authority",
+        "A certificate of nobody.",
+        error,
+        fields(world.foreign.sign(card.clone()).bytes()),
+    );
     let error = "not for \"recipient@example.org\"";
-    made.invalid("by-another", "Somebody's card in the recipient's name.", error, fields(world.impostor.sign(card).bytes()));
+    made.invalid(
+        "by-another",
+        "Somebody's card in the recipient's name.",
+        error,
+        fields(world.impostor.sign(card).bytes()),
+    );
 
     made.keep("card.json", |vector| {
-        let card = card::check(&field(vector, "card"), world.genesis.anchors(), time(vector, "at")).map_err(show)?;
+        let card =
+            card::check(&field(vector, "card"), world.genesis.anchors(), time(vector, "at")).map_err(show)?;
         assert_eq!(card.payload().sealing_key, world.recipient.sealing.public());
         Ok(())
     });
@@ -450,7 +668,13 @@ fn headers_of_sealed_mails_are_taken_as_in_the_vectors() {
         &item,
         vec![
             ("nro-null", "No NRO.", 1, Item::Null, "a byte string expected"),
-            ("nro-cut", "An NRO cut short.", 1, bytes(&nro.bytes()[..100]), "the sealed mail's NRO: malformed: the bytes end at"),
+            (
+                "nro-cut",
+                "An NRO cut short.",
+                1,
+                bytes(&nro.bytes()[..100]),
+                "the sealed mail's NRO: malformed: the bytes end at",
+            ),
             ("receipt-as-nro", "A receipt.", 1, bytes(&receipt), "the sealed mail's NRO: this is of type"),
         ],
     );

@@ -81,12 +81,13 @@ fn proofs_convince_as_in_the_vectors() {
 }
 
 fn convincing(world: &World, made: &mut Made) {
-    let mut valid = |name: &str, meaning: &str, proof: &[u8], mail: Option<&Exchange>, says: (Verdict, &str)| {
-        let mut fields = fields(proof, mail.map(|exchange| &exchange.container[..]));
-        fields["verdict"] = says.0.to_string().into();
-        fields["opening"] = says.1.into();
-        made.valid(name, meaning, fields);
-    };
+    let mut valid =
+        |name: &str, meaning: &str, proof: &[u8], mail: Option<&Exchange>, says: (Verdict, &str)| {
+            let mut fields = fields(proof, mail.map(|exchange| &exchange.container[..]));
+            fields["verdict"] = says.0.to_string().into();
+            fields["opening"] = says.1.into();
+            made.valid(name, meaning, fields);
+        };
     let (cmp1, cmp2) = (&world.cmp1, &world.cmp2);
     let shown = format!("shown, {} bytes", MAIL.len());
     let released = |exchange| world.proof(exchange, Verdict::Released).to_bytes();
@@ -95,7 +96,13 @@ fn convincing(world: &World, made: &mut Made) {
     valid("cmp2-shown", "Delivered, and this was in it.", &released(cmp2), Some(cmp2), (yes, &shown));
     valid("cmp1-not-shown", "Accepted, content not shown.", &released(cmp1), None, (yes, "not shown"));
     let closed = Proof { disclosure: None, ..world.proof(cmp2, yes) }.to_bytes();
-    valid("cmp2-not-shown", "Accepted, content not shown, nor to be opened with this.", &closed, None, (yes, "not shown"));
+    valid(
+        "cmp2-not-shown",
+        "Accepted, content not shown, nor to be opened with this.",
+        &closed,
+        None,
+        (yes, "not shown"),
+    );
     for (verdict, name) in
         [(Verdict::Withdrawn, "withdrawn"), (Verdict::Refused, "refused"), (Verdict::Expired, "expired")]
     {
@@ -105,7 +112,13 @@ fn convincing(world: &World, made: &mut Made) {
     let just = Proof::to_bytes(&world.proof_of(cmp1, yes, world.answer(yes, &cmp1.nro), last_moment()));
     valid("released-last-moment", "A millisecond before the deadline.", &just, None, (yes, "not shown"));
     let late = world.proof_of(cmp1, Verdict::Refused, world.answer(Verdict::Refused, &cmp1.nro), expires());
-    valid("refused-late", "A refusal counts at any time.", &late.to_bytes(), None, (Verdict::Refused, "not shown"));
+    valid(
+        "refused-late",
+        "A refusal counts at any time.",
+        &late.to_bytes(),
+        None,
+        (Verdict::Refused, "not shown"),
+    );
     for (name, meaning, exchange) in [
         ("fraud-cmp1", "The sender sealed other content than it signed.", &world.garbage1),
         ("fraud-cmp2", "The sender sealed other content than it signed.", &world.garbage2),
@@ -128,18 +141,60 @@ fn malformed(world: &World, made: &mut Made) {
     let mut lock = [0; 80];
     lock[0] = 0xc0;
     let values = vec![
-        ("tag-other", "Another kind.", 0, text("fairpost/trust/v1"), "this is \"fairpost/trust/v1\", expected \"fairpost/proof/v1 or fairpost/fraud/v1\""),
+        (
+            "tag-other",
+            "Another kind.",
+            0,
+            text("fairpost/trust/v1"),
+            "this is \"fairpost/trust/v1\", expected \"fairpost/proof/v1 or fairpost/fraud/v1\"",
+        ),
         ("trust-null", "No trust.", 1, Item::Null, "a byte string expected"),
-        ("trust-cut", "A trust file cut short.", 1, bytes(&world.trust.to_bytes()[..400]), "proof: trust: the bytes end at"),
+        (
+            "trust-cut",
+            "A trust file cut short.",
+            1,
+            bytes(&world.trust.to_bytes()[..400]),
+            "proof: trust: the bytes end at",
+        ),
         ("nro-null", "No NRO.", 2, Item::Null, "a byte string expected"),
         ("certificate-empty", "No certificate.", 4, bytes([]), "proof: certificate: the bytes end at 0"),
         ("token-null", "Votes without a token.", 5, Item::Null, "a byte string expected"),
-        ("token-empty", "Votes without a token.", 5, bytes([]), "proof: the token: a token has 96 bytes, not 0"),
-        ("token-identity", "The identity for a token.", 5, bytes(identity), "proof: the token: the identity point is no token"),
-        ("token-off-subgroup", "A point outside the subgroup.", 5, bytes(off_subgroup_g2()), "outside the prime-order subgroup"),
+        (
+            "token-empty",
+            "Votes without a token.",
+            5,
+            bytes([]),
+            "proof: the token: a token has 96 bytes, not 0",
+        ),
+        (
+            "token-identity",
+            "The identity for a token.",
+            5,
+            bytes(identity),
+            "proof: the token: the identity point is no token",
+        ),
+        (
+            "token-off-subgroup",
+            "A point outside the subgroup.",
+            5,
+            bytes(off_subgroup_g2()),
+            "outside the prime-order subgroup",
+        ),
         ("token-share", "95 bytes.", 5, bytes([0x80; 95]), "proof: the token: a token has 96 bytes, not 95"),
-        ("lock-short", "79 bytes.", 6, bytes([0x80; 79]), "proof: the disclosed lock: a lock has 80 bytes, not 79"),
-        ("lock-identity", "The identity for U.", 6, bytes(lock), "proof: the disclosed lock: the lock's U: the identity"),
+        (
+            "lock-short",
+            "79 bytes.",
+            6,
+            bytes([0x80; 79]),
+            "proof: the disclosed lock: a lock has 80 bytes, not 79",
+        ),
+        (
+            "lock-identity",
+            "The identity for U.",
+            6,
+            bytes(lock),
+            "proof: the disclosed lock: the lock's U: the identity",
+        ),
     ];
     made.faults("", faults::values(&good, values), fields);
 }
@@ -153,25 +208,76 @@ fn broken(world: &World, made: &mut Made) {
     let good = || world.proof(cmp2, Verdict::Released);
     let released = Verdict::Released;
     let foreign = foreign_trust(world);
-    let error = format!("trust: the proof is of cluster {}, and you trust {}", foreign.cluster(), world.cluster());
-    refused("other-cluster", "A cluster that the judge does not trust.", &error, &Proof { trust: foreign, ..good() });
-    refused("nro-swapped", "Another exchange's NRO.", "evidence: receipt: it is for exchange", &Proof { nro: cmp1.nro.bytes().to_vec(), ..good() });
-    refused("nro-cut", "An NRO cut short.", "NRO: NRO: malformed: the bytes end at", &Proof { nro: cmp2.nro.bytes()[..99].to_vec(), ..good() });
-    refused("receipt-missing", "No receipt.", "evidence: a command of kind receipt comes without evidence", &Proof { evidence: None, ..good() });
+    let error =
+        format!("trust: the proof is of cluster {}, and you trust {}", foreign.cluster(), world.cluster());
+    refused(
+        "other-cluster",
+        "A cluster that the judge does not trust.",
+        &error,
+        &Proof { trust: foreign, ..good() },
+    );
+    refused(
+        "nro-swapped",
+        "Another exchange's NRO.",
+        "evidence: receipt: it is for exchange",
+        &Proof { nro: cmp1.nro.bytes().to_vec(), ..good() },
+    );
+    refused(
+        "nro-cut",
+        "An NRO cut short.",
+        "NRO: NRO: malformed: the bytes end at",
+        &Proof { nro: cmp2.nro.bytes()[..99].to_vec(), ..good() },
+    );
+    refused(
+        "receipt-missing",
+        "No receipt.",
+        "evidence: a command of kind receipt comes without evidence",
+        &Proof { evidence: None, ..good() },
+    );
     let refusal = world.answer(Verdict::Refused, &cmp2.nro);
-    refused("refusal-as-receipt", "A refusal for a receipt.", "evidence: receipt: this is of type \"application/vnd.fairpost.refusal+cose\"", &Proof { evidence: refusal, ..good() });
+    refused(
+        "refusal-as-receipt",
+        "A refusal for a receipt.",
+        "evidence: receipt: this is of type \"application/vnd.fairpost.refusal+cose\"",
+        &Proof { evidence: refusal, ..good() },
+    );
     let elsewhere = world.answer(released, &cmp1.nro);
-    refused("receipt-swapped", "Another exchange's receipt.", "evidence: receipt: it is for exchange", &Proof { evidence: elsewhere, ..good() });
+    refused(
+        "receipt-swapped",
+        "Another exchange's receipt.",
+        "evidence: receipt: it is for exchange",
+        &Proof { evidence: elsewhere, ..good() },
+    );
     let other = world.proof(cmp1, released).certificate;
-    refused("certificate-swapped", "Another exchange's certificate.", "certificate: the leaf is for exchange", &Proof { certificate: other, ..good() });
+    refused(
+        "certificate-swapped",
+        "Another exchange's certificate.",
+        "certificate: the leaf is for exchange",
+        &Proof { certificate: other, ..good() },
+    );
     let late = world.proof_of(cmp2, released, world.answer(released, &cmp2.nro), expires());
-    refused("late", "Released at the deadline.", "Released is recorded for 2026-06-08T12:00:00Z, which is not before the deadline 2026-06-08T12:00:00Z", &late);
+    refused(
+        "late",
+        "Released at the deadline.",
+        "Released is recorded for 2026-06-08T12:00:00Z, which is not before the deadline 2026-06-08T12:00:00Z",
+        &late,
+    );
     let due = expires().plus(world.genesis.parameters().grace).millis();
     let early = fairpost_proto::ids::Timestamp::from_millis(due - 1).unwrap();
     let early = world.proof_of(cmp2, Verdict::Expired, None, early);
-    refused("early", "Expired a millisecond early.", "Expired is recorded for 2026-06-08T12:00:29.999Z, before deadline and grace passed at 2026-06-08T12:00:30Z", &early);
+    refused(
+        "early",
+        "Expired a millisecond early.",
+        "Expired is recorded for 2026-06-08T12:00:29.999Z, before deadline and grace passed at 2026-06-08T12:00:30Z",
+        &early,
+    );
     let few = world.certificate(*good().certificate.leaf(), &[0, 1]);
-    refused("two-votes", "One vote too few.", "certificate: 2 votes, and it takes 3", &Proof { certificate: few, ..good() });
+    refused(
+        "two-votes",
+        "One vote too few.",
+        "certificate: 2 votes, and it takes 3",
+        &Proof { certificate: few, ..good() },
+    );
     for (name, meaning, token) in [
         ("token-refused", "A token for another verdict.", world.token(Verdict::Refused, cmp2.id())),
         ("token-other", "A token for another exchange.", world.token(released, cmp1.id())),
@@ -179,9 +285,19 @@ fn broken(world: &World, made: &mut Made) {
         refused(name, meaning, "token: for Released of exchange", &Proof { token, ..good() });
     }
     let unseen = "opening: fraud is claimed, and it takes the sealed mail to see it";
-    refused("fraud-unseen", "Fraud is claimed, and no mail is shown.", unseen, &Proof { claim: Claim::Fraud, ..good() });
+    refused(
+        "fraud-unseen",
+        "Fraud is claimed, and no mail is shown.",
+        unseen,
+        &Proof { claim: Claim::Fraud, ..good() },
+    );
     let before = world.proof_of(cmp2, released, world.answer(released, &cmp2.nro), before_certificates());
-    refused("before-creation", "Recorded before the terms were made.", "NRO: the terms were created at", &before);
+    refused(
+        "before-creation",
+        "Recorded before the terms were made.",
+        "NRO: the terms were created at",
+        &before,
+    );
 }
 
 fn before_certificates() -> fairpost_proto::ids::Timestamp {
@@ -213,25 +329,73 @@ fn opened_badly(world: &World, made: &mut Made) {
     refused("mail-cut", "A byte of the mail is missing.", "opening: the sealed mail has digest", &good, cut);
     refused("mail-empty", "No mail at all.", "opening: a sealed mail begins with", &good, &[]);
     let closed = Proof { disclosure: None, ..released(cmp2) }.to_bytes();
-    refused("lock-missing", "CMP2 without the lock.", "opening: the proof discloses the lock None, and the mail's is", &closed, &cmp2.container);
+    refused(
+        "lock-missing",
+        "CMP2 without the lock.",
+        "opening: the proof discloses the lock None, and the mail's is",
+        &closed,
+        &cmp2.container,
+    );
     let other = Proof { disclosure: world.garbage2.disclosure.clone(), ..released(cmp2) }.to_bytes();
-    refused("lock-other", "CMP2 with another lock.", "opening: the proof discloses the lock Some(Digest(", &other, &cmp2.container);
+    refused(
+        "lock-other",
+        "CMP2 with another lock.",
+        "opening: the proof discloses the lock Some(Digest(",
+        &other,
+        &cmp2.container,
+    );
     let error = "opening: the verdict is Refused, and only a Released mail can be opened";
-    refused("not-released", "What was not released can't be opened.", error, &world.proof(cmp2, Verdict::Refused).to_bytes(), &cmp2.container);
+    refused(
+        "not-released",
+        "What was not released can't be opened.",
+        error,
+        &world.proof(cmp2, Verdict::Refused).to_bytes(),
+        &cmp2.container,
+    );
     let error = "opening: the terms commit to content";
     for (name, exchange) in [("garbage-cmp1", &world.garbage1), ("garbage-cmp2", &world.garbage2)] {
-        refused(name, "Delivery of a mail that is not what was signed.", error, &released(exchange).to_bytes(), &exchange.container);
+        refused(
+            name,
+            "Delivery of a mail that is not what was signed.",
+            error,
+            &released(exchange).to_bytes(),
+            &exchange.container,
+        );
     }
     let error = "opening: the lock does not open";
-    refused("garbage-lock", "Delivery of a mail that does not open.", error, &released(&world.unopenable).to_bytes(), &world.unopenable.container);
+    refused(
+        "garbage-lock",
+        "Delivery of a mail that does not open.",
+        error,
+        &released(&world.unopenable).to_bytes(),
+        &world.unopenable.container,
+    );
     for (name, exchange) in [("no-fraud-cmp1", cmp1), ("no-fraud-cmp2", cmp2)] {
         let error = "opening: fraud is claimed, but the mail opens to content";
-        refused(name, "Fraud is claimed of an honest mail.", error, &fraud(world, exchange), &exchange.container);
+        refused(
+            name,
+            "Fraud is claimed of an honest mail.",
+            error,
+            &fraud(world, exchange),
+            &exchange.container,
+        );
     }
     let unproved = Proof { claim: Claim::Fraud, disclosure: None, ..released(&world.garbage2) }.to_bytes();
     let error = "opening: the proof discloses the lock None";
-    refused("fraud-without-lock", "Fraud is claimed without the lock.", error, &unproved, &world.garbage2.container);
+    refused(
+        "fraud-without-lock",
+        "Fraud is claimed without the lock.",
+        error,
+        &unproved,
+        &world.garbage2.container,
+    );
     let other = fraud(world, &world.garbage2);
-    refused("fraud-other-mail", "Fraud is claimed with another mail.", "opening: the sealed mail has digest", &other, &cmp2.container);
+    refused(
+        "fraud-other-mail",
+        "Fraud is claimed with another mail.",
+        "opening: the sealed mail has digest",
+        &other,
+        &cmp2.container,
+    );
     assert!(now() < expires());
 }

@@ -43,11 +43,23 @@ fn leaves_are_taken_as_in_the_vectors() {
         ("verdict-5", "No such verdict.", 3, Item::Uint(5), "the verdict is 5, expected 1 to 4"),
         ("verdict-257", "1, if one looks at one byte only.", 3, Item::Uint(257), "the verdict is 257"),
         ("verdict-text", "A verdict by name.", 3, text("Released"), "an unsigned integer expected"),
-        ("time-year-10000", "One millisecond too late.", 4, Item::Uint(253_402_300_800_000), "the leaf's time is"),
+        (
+            "time-year-10000",
+            "One millisecond too late.",
+            4,
+            Item::Uint(253_402_300_800_000),
+            "the leaf's time is",
+        ),
         ("nro-null", "No NRO.", 5, Item::Null, "a byte string expected"),
         ("nro-long", "33 bytes.", 5, bytes([1; 33]), "the NRO's digest has length 33"),
         ("evidence-short", "31 bytes.", 6, bytes([1; 31]), "the evidence's digest has length 31"),
-        ("evidence-missing", "Released without a receipt.", 6, Item::Null, "Released with None, expected none for Expired"),
+        (
+            "evidence-missing",
+            "Released without a receipt.",
+            6,
+            Item::Null,
+            "Released with None, expected none for Expired",
+        ),
         ("expired-as-refused", "Expired with evidence.", 3, Item::Uint(4), "Expired with Some(Digest("),
     ];
     made.faults("", faults::values(&item, values), fields);
@@ -112,11 +124,12 @@ fn leaf_swaps(world: &World, certificate: &Item) -> Vec<Fault> {
             "leaf-verdict-5",
             "No leaf.",
             "certificate: the verdict is 5",
-            certificate.changed(|to| {
-                let leaf = Item::decode(to.at(0).content()).with(3, Item::Uint(5));
-                *to.at(0) = bytes(leaf.encode());
-            })
-            .encode(),
+            certificate
+                .changed(|to| {
+                    let leaf = Item::decode(to.at(0).content()).with(3, Item::Uint(5));
+                    *to.at(0) = bytes(leaf.encode());
+                })
+                .encode(),
         ),
     ]
 }
@@ -130,7 +143,7 @@ fn changed_lists(world: &World, certificate: &Item) -> Vec<Fault> {
     vec![
         list("no-votes", "Nobody voted.", "the votes has length 0, expected one or more", &Vec::clear),
         fault("two-votes", "One too few.", "2 votes, and it takes 3", only(&[0, 3])),
-        list("unordered", "Votes out of order.", "vote 1 is by", &|votes| votes.swap(0, 1)),
+        list("votes-unordered", "Votes out of order.", "vote 1 is by", &|votes| votes.swap(0, 1)),
         list("duplicated", "One member's vote twice.", "which does not come after", &|votes| {
             votes[2] = votes[1].clone();
         }),
@@ -146,19 +159,42 @@ fn changed_votes(world: &World, certificate: &Item) -> Vec<Fault> {
     let leaf = world.leaf(Verdict::Released);
     let order: Vec<usize> = by_key_id(world).into_iter().filter(|place| *place < 3).collect();
     let with = |change: &dyn Fn(&mut Vote)| {
-        let vote = |place: &usize| world.vote(*place, &leaf, |vote| if *place == order[0] { change(vote) });
+        let vote = |place: &usize| {
+            world.vote(*place, &leaf, |vote| {
+                if *place == order[0] {
+                    change(vote)
+                }
+            })
+        };
         Certificate::new(leaf, order.iter().map(vote).collect()).to_bytes()
     };
     let ballot = |to: Digest| move |vote: &mut Vote| vote.ballot = to;
     let mut found = vec![
-        fault("cluster", "For another cluster.", "vote 0 is for cluster 0909", with(&|vote| vote.cluster = ClusterId::new([9; 32]))),
-        fault("epoch", "Given in another epoch.", "vote 0 was given in epoch 1, expected 0", with(&|vote| vote.epoch = 1)),
-        fault("ballot", "Its ballot does not hold the leaf.", "vote 0 is not for this leaf: the path leads to root", with(&ballot(Digest::of(b"other")))),
+        fault(
+            "cluster",
+            "For another cluster.",
+            "vote 0 is for cluster 0909",
+            with(&|vote| vote.cluster = ClusterId::new([9; 32])),
+        ),
+        fault(
+            "epoch",
+            "Given in another epoch.",
+            "vote 0 was given in epoch 1, expected 0",
+            with(&|vote| vote.epoch = 1),
+        ),
+        fault(
+            "ballot",
+            "Its ballot does not hold the leaf.",
+            "vote 0 is not for this leaf: the path leads to root",
+            with(&ballot(Digest::of(b"other"))),
+        ),
         fault(
             "log-only",
             "The leaf stands in the log, whose root was signed, but not in the ballot: an abstention.",
             "vote 0 is not for this leaf: the path leads to root",
-            with(&|vote| (vote.log_root, vote.ballot) = (vote.ballot, Digest::of(b"ballot without the leaf"))),
+            with(&|vote| {
+                (vote.log_root, vote.ballot) = (vote.ballot, Digest::of(b"ballot without the leaf"))
+            }),
         ),
     ];
     // By somebody who is no member, whose key id would stand first, last or between.
@@ -176,7 +212,12 @@ fn changed_votes(world: &World, certificate: &Item) -> Vec<Fault> {
     let mut votes: Vec<_> = order[1..].iter().map(|place| world.vote(*place, &leaf, |_| {})).collect();
     votes.push((forged, proof));
     let error = "vote 0: the signature on this application/vnd.fairpost.vote+cose is not by key";
-    found.push(fault("forged", "In a member's name, by another key.", error, Certificate::new(leaf, votes).to_bytes()));
+    found.push(fault(
+        "forged",
+        "In a member's name, by another key.",
+        error,
+        Certificate::new(leaf, votes).to_bytes(),
+    ));
 
     // Malformed ones.
     let first = certificate.clone().at(1).items()[0].content().to_vec();
@@ -207,7 +248,13 @@ fn changed_votes(world: &World, certificate: &Item) -> Vec<Fault> {
     }
     for (name, meaning, key, value, error) in [
         ("algorithm", "Another algorithm.", 1, Item::Negative(7), "vote 0: signature algorithm -8"),
-        ("typ", "An entry's typ.", 16, text("application/vnd.fairpost.entry+cose"), "vote 0: this is of type"),
+        (
+            "typ",
+            "An entry's typ.",
+            16,
+            text("application/vnd.fairpost.entry+cose"),
+            "vote 0: this is of type",
+        ),
         ("kid-short", "31 bytes.", 4, bytes([1; 31]), "vote 0: malformed: kid has length 31"),
     ] {
         let protected = opened.protected.with(key, value).encode();
@@ -242,42 +289,102 @@ fn changed_proofs(certificate: &Item) -> Vec<Fault> {
         })
     };
     vec![
-        fault("two", "Two proofs.", "the inclusion proofs has length 2, expected 1", with(&|header| {
-            proofs(header, &|list| list.push(list[0].clone()));
-        })),
-        fault("kind", "A consistency proof's label.", "key -1 expected", with(&|header| {
-            header.at(396).entries()[0].0 = Item::Negative(1);
-        })),
-        fault("label", "Another label.", "key 396 expected", with(&|header| {
-            header.entries()[0].0 = Item::Uint(395);
-        })),
-        fault("extra", "A second header.", "the map has length 1, expected fewer keys", with(&|header| {
-            header.entries().push((Item::Uint(1000), Item::Null));
-        })),
-        fault("index", "Another place in the ballot.", "vote 0 is not for this leaf: the path leads to root", proof(&|proof| {
-            proof[1] = Item::Uint(0);
-        })),
-        fault("index-beyond", "No place in the ballot.", "there is no leaf 2 in a tree of 2 leaves", proof(&|proof| {
-            proof[1] = Item::Uint(2);
-        })),
-        fault("size-large", "A tree of 2^64 - 1 leaves.", "a tree of 18446744073709551615 leaves is too large", proof(&|proof| {
-            proof[0] = Item::Uint(u64::MAX);
-        })),
-        fault("path-empty", "No path.", "the path has 0 hashes, and the proof needs 1", proof(&|proof| {
-            proof[2].items().clear();
-        })),
-        fault("path-long", "A hash too many.", "the path has 2 hashes, and the proof needs 1", proof(&|proof| {
-            proof[2].items().push(bytes([1; 32]));
-        })),
-        fault("path-64", "More hashes than any tree has levels.", "the inclusion path has length 64", proof(&|proof| {
-            *proof[2].items() = vec![bytes([1; 32]); 64];
-        })),
-        fault("node-short", "31 bytes.", "a node has length 31", proof(&|proof| {
-            proof[2].items()[0] = bytes([1; 31]);
-        })),
-        fault("two-parts", "Without a path.", "the inclusion proof has length 2, expected 3", proof(&|proof| {
-            proof.pop();
-        })),
+        fault(
+            "two",
+            "Two proofs.",
+            "the inclusion proofs has length 2, expected 1",
+            with(&|header| {
+                proofs(header, &|list| list.push(list[0].clone()));
+            }),
+        ),
+        fault(
+            "kind",
+            "A consistency proof's label.",
+            "key -1 expected",
+            with(&|header| {
+                header.at(396).entries()[0].0 = Item::Negative(1);
+            }),
+        ),
+        fault(
+            "label",
+            "Another label.",
+            "key 396 expected",
+            with(&|header| {
+                header.entries()[0].0 = Item::Uint(395);
+            }),
+        ),
+        fault(
+            "extra",
+            "A second header.",
+            "the map has length 1, expected fewer keys",
+            with(&|header| {
+                header.entries().push((Item::Uint(1000), Item::Null));
+            }),
+        ),
+        fault(
+            "index",
+            "Another place in the ballot.",
+            "vote 0 is not for this leaf: the path leads to root",
+            proof(&|proof| {
+                proof[1] = Item::Uint(0);
+            }),
+        ),
+        fault(
+            "index-beyond",
+            "No place in the ballot.",
+            "there is no leaf 2 in a tree of 2 leaves",
+            proof(&|proof| {
+                proof[1] = Item::Uint(2);
+            }),
+        ),
+        fault(
+            "size-large",
+            "A tree of 2^64 - 1 leaves.",
+            "a tree of 18446744073709551615 leaves is too large",
+            proof(&|proof| {
+                proof[0] = Item::Uint(u64::MAX);
+            }),
+        ),
+        fault(
+            "path-empty",
+            "No path.",
+            "the path has 0 hashes, and the proof needs 1",
+            proof(&|proof| {
+                proof[2].items().clear();
+            }),
+        ),
+        fault(
+            "path-long",
+            "A hash too many.",
+            "the path has 2 hashes, and the proof needs 1",
+            proof(&|proof| {
+                proof[2].items().push(bytes([1; 32]));
+            }),
+        ),
+        fault(
+            "path-64",
+            "More hashes than any tree has levels.",
+            "the inclusion path has length 64",
+            proof(&|proof| {
+                *proof[2].items() = vec![bytes([1; 32]); 64];
+            }),
+        ),
+        fault(
+            "node-short",
+            "31 bytes.",
+            "a node has length 31",
+            proof(&|proof| {
+                proof[2].items()[0] = bytes([1; 31]);
+            }),
+        ),
+        fault(
+            "two-parts",
+            "Without a path.",
+            "the inclusion proof has length 2, expected 3",
+            proof(&|proof| {
+                proof.pop();
+            }),
+        ),
     ]
 }
 
@@ -327,8 +434,20 @@ fn entries_are_taken_as_in_the_vectors() {
             ("cluster-short", "31 bytes.", 1, bytes([1; 31]), "the cluster id has length 31"),
             ("epoch-large", "More than 32 bits.", 2, Item::Uint(1 << 32), "the epoch is 4294967296"),
             ("previous-short", "31 bytes.", 5, bytes([1; 31]), "the previous head's digest has length 31"),
-            ("time-year-10000", "One millisecond too late.", 6, Item::Uint(253_402_300_800_000), "the entry's time is"),
-            ("batch-other", "Signed for another batch.", 7, bytes([9; 32]), "but the head was signed for 0909"),
+            (
+                "time-year-10000",
+                "One millisecond too late.",
+                6,
+                Item::Uint(253_402_300_800_000),
+                "the entry's time is",
+            ),
+            (
+                "batch-other",
+                "Signed for another batch.",
+                7,
+                bytes([9; 32]),
+                "but the head was signed for 0909",
+            ),
         ],
     );
     opened.resign(&mut values);
@@ -391,9 +510,7 @@ fn bindings_are_believed_as_in_the_vectors() {
     let key = &world.members[0];
     let tls_key = KeyId::new([0x71; 32]);
     let identity = hex::encode(key.verifying_key().as_bytes());
-    let fields = |bytes: &[u8]| {
-        json!({ "identity": identity, "tls_key": tls_key.to_string(), "binding": hex::encode(bytes) })
-    };
+    let fields = |bytes: &[u8]| json!({ "identity": identity, "tls_key": tls_key.to_string(), "binding": hex::encode(bytes) });
     let signed = Signed::sign(Binding { tls_key, created: after(0) }, key_id(&key.verifying_key()), key);
     made.valid("binding", "A member's TLS key.", fields(signed.bytes()));
     let opened = Envelope::open(signed.bytes(), key);
@@ -404,7 +521,13 @@ fn bindings_are_believed_as_in_the_vectors() {
         vec![
             ("key-other", "Another TLS key.", 1, bytes([9; 32]), "the binding is for TLS key 0909"),
             ("key-short", "31 bytes.", 1, bytes([9; 31]), "the TLS key's digest has length 31"),
-            ("created-late", "After the year 9999.", 2, Item::Uint(253_402_300_800), "created is 253402300800"),
+            (
+                "created-late",
+                "After the year 9999.",
+                2,
+                Item::Uint(253_402_300_800),
+                "created is 253402300800",
+            ),
         ],
     );
     opened.resign(&mut values);
