@@ -44,7 +44,8 @@ pub struct Config {
     pub name: String,
     /// Where it serves gRPC: address and port.
     pub listen: SocketAddr,
-    /// Where it serves metrics and probes over plain HTTP; none: nowhere.
+    /// Where it serves metrics over plain HTTP; none: nowhere. A loopback address: nothing without TLS leaves the
+    /// machine.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
     /// The folder for its databases.
@@ -153,6 +154,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Some(address) = self.metrics_listen.filter(|address| !address.ip().is_loopback()) {
+            return Err(format!(
+                "metrics_listen is {address}; metrics have no TLS, so expected a loopback address such as 127.0.0.1:{}",
+                address.port()
+            ));
+        }
         let raft = self.raft;
         if self.name.is_empty() {
             return Err("name is empty; expected the node's name in the view".into());
@@ -210,6 +217,8 @@ mod tests {
     fn values_that_do_not_go_together_are_refused() {
         let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\n[raft]\nheartbeat_millis = 400").unwrap_err();
         assert!(error.contains("400") && error.contains("600"), "{error}");
+        let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\nmetrics_listen = '0.0.0.0:2'").unwrap_err();
+        assert!(error.contains("loopback"), "{error}");
         assert!(load("name = ''\nlisten = '127.0.0.1:1'").is_err());
         assert!(load("listen = '127.0.0.1:1'").unwrap_err().contains("name"));
     }

@@ -29,6 +29,8 @@
 pub mod collect;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod service_tests;
 pub mod metrics;
 pub mod rules;
 pub mod service;

@@ -328,14 +328,19 @@ impl Inner {
         Ok(own)
     }
 
+    /// Has an entry's tally in memory, so that its votes are counted and missing ones asked for.
+    fn take_up(&self, sequence: u64) -> Result<(), Error> {
+        if !self.tallies.lock().contains_key(&sequence)
+            && let Some(block) = self.options.ledger.block(sequence)?
+        {
+            self.load(block)?;
+        }
+        Ok(())
+    }
+
     /// Counts one vote; `true` if it was new.
     fn add(&self, sequence: u64, received: Received) -> Result<bool, Error> {
-        if !self.tallies.lock().contains_key(&sequence) {
-            match self.options.ledger.block(sequence)? {
-                Some(block) => _ = self.load(block)?,
-                None => return Ok(false),
-            }
-        }
+        self.take_up(sequence)?;
         let mut tallies = self.tallies.lock();
         let Some(tally) = tallies.get_mut(&sequence) else { return Ok(false) };
         let Some(leaves) = Leaves::parse(&received.leaves, tally.block().leaves.len()) else {
@@ -469,10 +474,11 @@ impl Handle {
         loop {
             certified.borrow_and_update();
             ledger.borrow_and_update();
-            if let Some(exchange) = self.0.options.ledger.exchange(id)?
-                && self.certificate(&exchange)?.is_some()
-            {
-                return Ok(exchange);
+            if let Some(exchange) = self.0.options.ledger.exchange(id)? {
+                if self.certificate(&exchange)?.is_some() {
+                    return Ok(exchange);
+                }
+                self.0.take_up(exchange.sequence)?;
             }
             tokio::select! {
                 changed = certified.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },

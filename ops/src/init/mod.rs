@@ -24,7 +24,7 @@
 
 mod files;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -216,7 +216,8 @@ fn plan(options: &Options) -> Result<Vec<Node>, Error> {
             let name = format!("n{number:0width$}");
             Ok(Node {
                 listen: SocketAddr::new(options.host, port(0)?),
-                metrics: SocketAddr::new(options.host, port(METRICS_OFFSET)?),
+                // Metrics have no TLS, and never leave the machine.
+                metrics: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(METRICS_OFFSET)?),
                 config: options.folder.join(&name).join(files::CONFIG),
                 name,
             })
