@@ -23,7 +23,7 @@ build: setup
 demo: build
 	$(TARGET)/debug/fairpost demo
 
-test: setup
+test: build
 	$(CARGO) test --locked --workspace
 
 lint: setup
