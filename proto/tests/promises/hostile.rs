@@ -1,1 +1,283 @@
-//! x
+//! Bytes that nobody honest made: parsers never panic, and no change of a bit goes unseen.
+
+use fairpost_proto::binding::Binding;
+use fairpost_proto::card::Card;
+use fairpost_proto::cose::{self, Payload, Signed};
+use fairpost_proto::entry::{self, Command, Entry, Head};
+use fairpost_proto::evidence::{self, Nro, Nrr, Refusal, Withdrawal};
+use fairpost_proto::ids::{Digest, Verdict};
+use fairpost_proto::leaf::Leaf;
+use fairpost_proto::proof::Proof;
+use fairpost_proto::request::Request;
+use fairpost_proto::terms::{Address, Terms};
+use fairpost_proto::trust::Trust;
+use fairpost_proto::verify::verify;
+use fairpost_proto::view::View;
+use fairpost_proto::vote::{Certificate, Vote};
+use fairpost_proto::{armor, card, chain, letter};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use crate::vectors::{request, sealed, second_view};
+use crate::world::{Person, now, world};
+
+/// Gives `bytes` to every parser; none may panic. Tells how many took them.
+fn parse_all(bytes: &[u8]) -> usize {
+    fn signed<P: Payload>(bytes: &[u8]) -> bool {
+        Signed::<P>::parse(bytes).is_ok()
+    }
+    let text = String::from_utf8_lossy(bytes);
+    [
+        signed::<Nro>(bytes),
+        signed::<Nrr>(bytes),
+        signed::<Withdrawal>(bytes),
+        signed::<Refusal>(bytes),
+        signed::<Request>(bytes),
+        signed::<Card>(bytes),
+        signed::<Vote>(bytes),
+        signed::<Head>(bytes),
+        signed::<Binding>(bytes),
+        Terms::parse(bytes).is_ok(),
+        Leaf::parse(bytes).is_ok(),
+        Certificate::parse(bytes).is_ok(),
+        View::parse_genesis(bytes).is_ok(),
+        View::parse_view(bytes, world().cluster()).is_ok(),
+        Trust::parse(bytes).is_ok(),
+        Proof::parse(bytes).is_ok(),
+        Entry::parse(bytes).is_ok(),
+        Command::parse(bytes).is_ok(),
+        letter::parse_header(bytes).is_ok(),
+        card::check(bytes, world().genesis.anchors(), now()).is_ok(),
+        Address::parse(&text).is_ok(),
+        armor::decode(armor::TRUST, &text).is_ok(),
+    ]
+    .into_iter()
+    .filter(|taken| *taken)
+    .count()
+}
+
+fn an_entry() -> Vec<u8> {
+    let world = world();
+    let nro = world.nro(|_| {});
+    let command =
+        |verdict| Command { verdict, nro: nro.bytes().to_vec(), evidence: world.answer(verdict, &nro) };
+    let batch = entry::write_batch(&Verdict::ALL.map(command));
+    let head = Head {
+        cluster: world.cluster(),
+        epoch: 0,
+        term: 2,
+        sequence: 5,
+        previous: Digest::of(b"the head before"),
+        time: now(),
+        batch: Digest::of(&batch),
+    };
+    let key = &world.members[0];
+    entry::write(&Signed::sign(head, chain::key_id(&key.verifying_key()), key), &batch)
+}
+
+fn a_trust_file() -> Vec<u8> {
+    let mut trust = world().trust.clone();
+    let (view, token) = sealed(second_view());
+    trust.extend(view, token).unwrap();
+    trust.to_bytes()
+}
+
+/// One valid piece of each format.
+fn pieces() -> Vec<Vec<u8>> {
+    let world = world();
+    let nro = world.nro(|_| {});
+    let receipt = world.answer(Verdict::Released, &nro).unwrap();
+    vec![
+        nro.payload().terms.bytes().to_vec(),
+        nro.bytes().to_vec(),
+        receipt.clone(),
+        world.recipient.sign(request(world, &nro, Some(&receipt))).bytes().to_vec(),
+        world.leaf(Verdict::Expired).to_bytes(),
+        world.certificate(world.leaf(Verdict::Released), &[0, 1, 2]).to_bytes(),
+        world.genesis.bytes().to_vec(),
+        second_view().bytes().to_vec(),
+        a_trust_file(),
+        an_entry(),
+        letter::write_header(&nro),
+        world.proof(&world.cmp2, Verdict::Released).to_bytes(),
+    ]
+}
+
+/// How to spoil bytes.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Index, u8),
+    Remove(Index),
+    Insert(Index, u8),
+    Cut(Index),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Set(at, byte)),
+        any::<Index>().prop_map(Change::Remove),
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Change::Insert(at, byte)),
+        any::<Index>().prop_map(Change::Cut),
+    ]
+}
+
+fn spoil(bytes: &mut Vec<u8>, change: &Change) {
+    if bytes.is_empty() {
+        return;
+    }
+    let length = bytes.len();
+    match change {
+        Change::Set(at, byte) => bytes[at.index(length)] = *byte,
+        Change::Remove(at) => drop(bytes.remove(at.index(length))),
+        Change::Insert(at, byte) => bytes.insert(at.index(length), *byte),
+        Change::Cut(at) => bytes.truncate(at.index(length)),
+    }
+}
+
+fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    bytes
+}
+
+/// Every `step`-th bit, so that over a few steps each place of a byte comes.
+fn bits(bytes: &[u8], step: usize) -> impl Iterator<Item = usize> {
+    (0..bytes.len() * 8).step_by(step)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        parse_all(&bytes);
+    }
+
+    #[test]
+    fn spoiled_pieces_never_panic(
+        piece in any::<Index>(),
+        changes in proptest::collection::vec(change(), 1..4),
+    ) {
+        let mut bytes = piece.get(&pieces()).clone();
+        for change in &changes {
+            spoil(&mut bytes, change);
+        }
+        parse_all(&bytes);
+    }
+
+    #[test]
+    fn what_is_read_is_written_the_same(piece in any::<Index>(), changes in proptest::collection::vec(change(), 0..3)) {
+        // Whatever is taken has one encoding: that which it came in.
+        let mut bytes = piece.get(&pieces()).clone();
+        for change in &changes {
+            spoil(&mut bytes, change);
+        }
+        if let Ok(leaf) = Leaf::parse(&bytes) {
+            prop_assert_eq!(leaf.to_bytes(), bytes.clone());
+        }
+        if let Ok(certificate) = Certificate::parse(&bytes) {
+            prop_assert_eq!(certificate.to_bytes(), bytes.clone());
+        }
+        if let Ok(trust) = Trust::parse(&bytes) {
+            prop_assert_eq!(trust.to_bytes(), bytes.clone());
+        }
+        if let Ok(proof) = Proof::parse(&bytes) {
+            prop_assert_eq!(proof.to_bytes(), bytes.clone());
+        }
+        if let Ok(entry) = Entry::parse(&bytes) {
+            let batch = entry::write_batch(&entry.commands);
+            prop_assert_eq!(entry::write(&entry.head, &batch), bytes.clone());
+        }
+        if let Ok(terms) = Terms::parse(&bytes) {
+            let again = Terms::new((*terms).clone()).unwrap();
+            prop_assert_eq!(again.bytes(), &bytes[..]);
+        }
+    }
+}
+
+#[test]
+fn each_piece_is_taken_by_one_parser() {
+    for (place, piece) in pieces().iter().enumerate() {
+        assert_eq!(parse_all(piece), 1, "piece {place}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_evidence_counts() {
+    let world = world();
+    let nro = world.nro(|_| {});
+    for bit in bits(nro.bytes(), 1) {
+        let bytes = flipped(nro.bytes(), bit);
+        assert!(evidence::check_nro(&world.genesis, &bytes, now()).is_err(), "bit {bit} of the NRO");
+    }
+    for verdict in [Verdict::Released, Verdict::Withdrawn, Verdict::Refused] {
+        let answer = world.answer(verdict, &nro).unwrap();
+        for bit in bits(&answer, 3) {
+            let bytes = flipped(&answer, bit);
+            let outcome = evidence::check(&world.genesis, verdict, nro.bytes(), Some(&bytes), now());
+            assert!(outcome.is_err(), "bit {bit} of the evidence for {verdict}");
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_trust_file_is_believed() {
+    let (world, trust) = (world(), a_trust_file());
+    for bit in bits(&trust, 5) {
+        if let Ok(trust) = Trust::parse(&flipped(&trust, bit)) {
+            panic!("bit {bit}: cluster {}, which was {}", trust.cluster(), world.cluster());
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_a_proof_convinces() {
+    let world = world();
+    for verdict in [Verdict::Released, Verdict::Expired] {
+        let proof = Proof { disclosure: None, ..world.proof(&world.cmp2, verdict) }.to_bytes();
+        for bit in bits(&proof, 13) {
+            // The claim is nobody's statement, and in the unprotected header an inclusion proof is checked, not signed.
+            let outcome = Proof::parse(&flipped(&proof, bit)).map(|proof| verify(&proof, &world.trust));
+            assert!(!matches!(outcome, Ok(Ok(_))), "bit {bit} of the proof for {verdict}");
+        }
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_an_entry_is_its_leaders() {
+    let (world, entry) = (world(), an_entry());
+    let leader = world.members[0].verifying_key();
+    let taken = |bytes: &[u8]| Entry::parse(bytes).is_ok_and(|entry| entry.head.verify(&leader).is_ok());
+    assert!(taken(&entry));
+    for bit in bits(&entry, 3) {
+        // The key id in the head is signed as well, so it can't be changed either.
+        assert!(!taken(&flipped(&entry, bit)), "bit {bit}");
+    }
+}
+
+#[test]
+fn an_object_that_is_too_large_is_not_read() {
+    let (most, found) = (cose::MAX_BYTES, cose::MAX_BYTES + 1);
+    let large = |size: usize| Signed::<Nro>::parse(&vec![0xd2; size]).unwrap_err();
+    assert!(matches!(large(found), cose::Error::TooLarge { found: size } if size == found));
+    assert!(matches!(large(most), cose::Error::Cbor(_)));
+    let found = entry::MAX_BYTES + 1;
+    assert!(
+        matches!(Entry::parse(&vec![0; found]), Err(entry::Error::TooLarge { found: size }) if size == found)
+    );
+    let found = fairpost_proto::view::MAX_BYTES + 1;
+    let outcome = View::parse_genesis(&vec![0; found]);
+    assert!(matches!(outcome, Err(fairpost_proto::view::Error::TooLarge { found: size }) if size == found));
+}
+
+#[test]
+fn nobody_signs_in_the_name_of_anothers_certificate() {
+    let world = world();
+    let payload = world.nro(|_| {}).payload().clone();
+    let (Person { chain, .. }, key) = (&world.sender, &world.impostor.key);
+    let error = Signed::sign_as(payload, chain.clone(), key).unwrap_err();
+    let expected = (world.sender.key_id(), world.impostor.key_id());
+    assert!(
+        matches!(error, cose::Error::ForeignCertificate { certified, held } if (certified, held) == expected)
+    );
+}

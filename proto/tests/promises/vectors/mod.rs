@@ -11,6 +11,9 @@ mod persons;
 mod proof;
 mod votes;
 
+pub(crate) use cluster::{file as trust_file, sealed, second_view, successor};
+pub(crate) use persons::request;
+pub(crate) use proof::foreign_trust;
 use serde_json::{Map, Value, json};
 
 use crate::world::{updating, vector_file};
