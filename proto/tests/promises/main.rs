@@ -16,6 +16,10 @@ mod item;
 #[cfg(test)]
 mod judge;
 #[cfg(test)]
+mod mails;
+#[cfg(test)]
+mod people;
+#[cfg(test)]
 mod request;
 #[cfg(test)]
 mod trust;

@@ -5,33 +5,32 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use ed25519_dalek::SigningKey;
-use fairpost_proto::chain::{Anchor, Chain, key_id};
-use fairpost_proto::cose::{Payload, Signed};
+use fairpost_proto::chain::{Anchor, key_id};
+use fairpost_proto::cose::Signed;
 use fairpost_proto::evidence::{Answer, Nro, Nrr, Refusal, Withdrawal};
-use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, KeyId, Protocol, Timestamp, Verdict};
+use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, Protocol, Timestamp, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
-use fairpost_proto::lock::Locked;
 use fairpost_proto::merkle::{self, InclusionProof};
 use fairpost_proto::proof::{Claim, Proof};
-use fairpost_proto::sealed::{self, Access, Salt, Sealing, SealingKey, content_commitment, seal};
-use fairpost_proto::terms::{Address, Fields, Recipient, Sender, Terms};
+use fairpost_proto::terms::{Fields, Terms};
 use fairpost_proto::threshold::{Commitment, KeyShare, Message, Token, combine, deal};
 use fairpost_proto::trust::Trust;
+use fairpost_proto::verify;
 use fairpost_proto::view::{Constitution, Member, Parameters, View};
 use fairpost_proto::vote::{Certificate, Vote};
-use fairpost_proto::{letter, verify};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
-};
+use rcgen::date_time_ymd;
+
+pub(crate) use crate::mails::Exchange;
+use crate::mails::{Mails, fields};
+use crate::people::Authority;
+pub(crate) use crate::people::{Person, signing_key};
 
 pub(crate) const SENDER: &str = "sender@example.org";
 pub(crate) const RECIPIENT: &str = "recipient@example.org";
 pub(crate) const MAIL: &[u8] = b"Subject: Notice\r\n\r\nThe lease ends in June.\r\n";
 pub(crate) const OTHER_MAIL: &[u8] = b"Subject: Notice\r\n\r\nNothing at all.\r\n";
-const SALT: [u8; 32] = [0x5a; 32];
 
 /// 2026-06-01T12:00:00Z.
 pub(crate) const CREATED: u64 = 1_780_315_200;
@@ -60,99 +59,6 @@ pub(crate) fn vector_file(name: &str) -> PathBuf {
 /// Whether this run is to write the vectors instead of comparing them.
 pub(crate) fn updating() -> bool {
     std::env::var_os("UPDATE_VECTORS").is_some()
-}
-
-/// An authority.
-pub(crate) struct Authority {
-    parameters: CertificateParams,
-    key: KeyPair,
-    der: Vec<u8>,
-}
-
-/// The Ed25519 key whose seed is this byte, 32 times.
-pub(crate) fn signing_key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
-
-fn key_pair(seed: u8) -> KeyPair {
-    let mut pkcs8 = hex::decode("302e020100300506032b657004220420").unwrap();
-    pkcs8.extend([seed; 32]);
-    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.as_slice().into(), &rcgen::PKCS_ED25519).unwrap()
-}
-
-fn parameters(name: &str, seed: u8) -> CertificateParams {
-    let mut parameters = CertificateParams::default();
-    parameters.serial_number = Some(u64::from(seed).into());
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, name);
-    parameters.not_before = date_time_ymd(2026, 1, 1);
-    parameters.not_after = date_time_ymd(2028, 1, 1);
-    parameters
-}
-
-impl Authority {
-    fn new(name: &str, seed: u8) -> Self {
-        let mut parameters = parameters(name, seed);
-        parameters.not_before = date_time_ymd(2020, 1, 1);
-        parameters.not_after = date_time_ymd(2040, 1, 1);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = key_pair(seed);
-        let der = parameters.self_signed(&key).unwrap().der().to_vec();
-        Self { parameters, key, der }
-    }
-
-    pub(crate) fn anchor(&self) -> Anchor {
-        Anchor::parse(self.der.clone()).unwrap()
-    }
-
-    /// A person whose key has this seed, with a certificate for `address`.
-    fn person(&self, address: &str, seed: u8, change: impl FnOnce(&mut CertificateParams)) -> Person {
-        let mut parameters = parameters(address, seed);
-        parameters.subject_alt_names = vec![SanType::Rfc822Name(address.try_into().unwrap())];
-        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
-        change(&mut parameters);
-        let issuer = Issuer::from_params(&self.parameters, &self.key);
-        let der = parameters.signed_by(&key_pair(seed), &issuer).unwrap().der().to_vec();
-        Person {
-            address: Address::parse(address).unwrap(),
-            key: signing_key(seed),
-            chain: Chain::parse(vec![der]).unwrap(),
-            sealing: SealingKey::from_bytes(&[seed; 32]),
-        }
-    }
-}
-
-/// Somebody with an address, a key and a certificate.
-pub(crate) struct Person {
-    pub(crate) address: Address,
-    pub(crate) key: SigningKey,
-    pub(crate) chain: Chain,
-    pub(crate) sealing: SealingKey,
-}
-
-impl Person {
-    pub(crate) fn key_id(&self) -> KeyId {
-        key_id(&self.key.verifying_key())
-    }
-
-    pub(crate) fn certificate(&self) -> &[u8] {
-        &self.chain.certificates()[0]
-    }
-
-    pub(crate) fn sign<P: Payload<Signer = Chain>>(&self, payload: P) -> Signed<P> {
-        Signed::sign_as(payload, self.chain.clone(), &self.key).unwrap()
-    }
-}
-
-/// An exchange whose mail is sealed.
-pub(crate) struct Exchange {
-    pub(crate) nro: Signed<Nro>,
-    /// The part in the mail, from its magic on.
-    pub(crate) container: Vec<u8>,
-    /// In CMP2, what a party discloses.
-    pub(crate) disclosure: Option<Locked>,
 }
 
 /// All of it.
@@ -374,91 +280,6 @@ impl World {
     /// The leaf of that proof.
     pub(crate) fn leaf(&self, verdict: Verdict) -> Leaf {
         *self.proof(&self.cmp2, verdict).certificate.leaf()
-    }
-}
-
-fn fields(
-    genesis: &View,
-    sender: &Person,
-    recipient: &Person,
-    protocol: Protocol,
-    nonce: [u8; 16],
-) -> Fields {
-    Fields {
-        protocol,
-        cluster: genesis.cluster(),
-        nonce,
-        sender: Sender { address: sender.address.clone(), key: sender.key_id() },
-        recipient: Recipient { address: recipient.address.clone(), key: Some(recipient.key_id()) },
-        content: content_commitment(&Salt::from_bytes(SALT), MAIL).unwrap(),
-        created: Timestamp::from_seconds(CREATED).unwrap(),
-        expires: expires(),
-    }
-}
-
-/// Where sealed mails come from.
-struct Mails<'w> {
-    genesis: &'w View,
-    sender: &'w Person,
-    recipient: &'w Person,
-}
-
-impl Mails<'_> {
-    /// The exchange called `name`, whose body is in the file, or is sealed now if the vectors are being written.
-    fn exchange(&self, name: &str, protocol: Protocol, mail: &[u8], locked_to: ClusterId) -> Exchange {
-        let nonce = Digest::of(name.as_bytes()).as_bytes()[..16].try_into().unwrap();
-        let fields = fields(self.genesis, self.sender, self.recipient, protocol, nonce);
-        let terms = Terms::new(fields).unwrap();
-        let stored = stored_body(name);
-        let fits = |body: &Vec<u8>| sealed::inspect(&body[..], protocol, terms.exchange()).is_ok();
-        let body = match stored.filter(fits) {
-            Some(body) => body,
-            None => {
-                assert!(updating(), "mails.json has no mail for {name}: run with UPDATE_VECTORS=1");
-                self.seal(&terms, mail, locked_to)
-            }
-        };
-        let stanza = sealed::inspect(&body[..], protocol, terms.exchange()).unwrap();
-        let nro = self.sender.sign(Nro { terms, sealed: Digest::of(&body) });
-        let mut container = Vec::new();
-        sealed::write_header(&letter::write_header(&nro), &mut container).unwrap();
-        container.extend(body);
-        let disclosure = (protocol == Protocol::Cmp2).then(|| stanza.lock_for(&self.sender.sealing).unwrap());
-        Exchange { nro, container, disclosure }
-    }
-
-    fn seal(&self, terms: &Terms, mail: &[u8], locked_to: ClusterId) -> Vec<u8> {
-        let access = match terms.protocol {
-            Protocol::Cmp1 => Access::Cmp1,
-            Protocol::Cmp2 => Access::Cmp2 {
-                recipient: self.recipient.sealing.public(),
-                sender: self.sender.sealing.public(),
-            },
-        };
-        let (key, exchange) = (self.genesis.public_key(), terms.exchange());
-        let sealing = Sealing { cluster: locked_to, key, exchange, access };
-        let mut body = Vec::new();
-        seal(&sealing, &Salt::from_bytes(SALT), mail, &mut body).unwrap();
-        body
-    }
-}
-
-fn stored_body(name: &str) -> Option<Vec<u8>> {
-    let file = std::fs::read_to_string(vector_file("mails.json")).ok()?;
-    let mails: Vec<serde_json::Value> = serde_json::from_str(&file).unwrap();
-    let mail = mails.iter().find(|mail| mail["name"] == name)?;
-    Some(hex::decode(mail["body"].as_str().unwrap()).unwrap())
-}
-
-impl Exchange {
-    pub(crate) fn id(&self) -> ExchangeId {
-        self.nro.payload().terms.exchange()
-    }
-
-    /// The age file in the container.
-    pub(crate) fn body(&self) -> &[u8] {
-        let header = letter::write_header(&self.nro);
-        &self.container[12 + header.len()..]
     }
 }
 

@@ -21,12 +21,14 @@ fn integer(key: &Item) -> u64 {
     }
 }
 
+type Entries = Vec<(Item, Item)>;
+
 /// Everything that deterministic encoding forbids, tried on a map whose first key is below 24.
 pub(super) fn encoding(map: &Item) -> Vec<Fault> {
     let entries = map.clone().entries().clone();
     let (good, count) = (map.encode(), entries.len());
     let (first, second) = (integer(&entries[0].0), integer(&entries[1].0));
-    let changed = |change: &dyn Fn(&mut Vec<(Item, Item)>)| {
+    let changed = |change: &dyn Fn(&mut Entries)| {
         let mut entries = entries.clone();
         change(&mut entries);
         Item::Map(entries).encode()

@@ -4,17 +4,22 @@
 //! which error it must cause; it is judged from what stands in the file alone, and from the genesis called "four".
 
 mod cbor;
-mod cluster;
+mod certificate;
+mod entry;
 mod envelope;
+mod evidence;
 mod faults;
-mod persons;
+mod genesis;
 mod proof;
-mod votes;
+mod request;
+mod terms;
+mod trust;
 
-pub(crate) use cluster::{file as trust_file, sealed, second_view, successor};
-pub(crate) use persons::request;
+use fairpost_proto::ids::Timestamp;
 pub(crate) use proof::foreign_trust;
+pub(crate) use request::request;
 use serde_json::{Map, Value, json};
+pub(crate) use trust::{file as trust_file, sealed, second_view, successor};
 
 use crate::world::{updating, vector_file};
 
@@ -92,6 +97,11 @@ fn bytes(vector: &Value, field: &str) -> Vec<u8> {
 /// A field of bytes, or null.
 fn bytes_or_null(vector: &Value, field: &str) -> Option<Vec<u8>> {
     (!vector[field].is_null()).then(|| bytes(vector, field))
+}
+
+/// A field of milliseconds.
+fn time(vector: &Value, field: &str) -> Timestamp {
+    Timestamp::from_millis(vector[field].as_u64().unwrap()).unwrap()
 }
 
 fn hex_or_null(bytes: Option<&[u8]>) -> Value {

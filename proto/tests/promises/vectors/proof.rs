@@ -7,8 +7,8 @@ use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::Opening;
 use serde_json::{Value, json};
 
-use super::cluster::off_subgroup_g2;
 use super::faults;
+use super::trust::off_subgroup_g2;
 use super::{Made, bytes as field, bytes_or_null, hex_or_null, same};
 use crate::item::{Item, bytes, text};
 use crate::world::{Exchange, MAIL, World, after, expires, judge, now, world};

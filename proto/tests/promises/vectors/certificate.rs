@@ -1,10 +1,8 @@
-//! What servers sign: votes for leaves, entries, and bindings of their TLS keys.
+//! Leaves, and the votes for them.
 
-use fairpost_proto::binding::{self, Binding};
 use fairpost_proto::chain::key_id;
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::{self, Command, Entry, Head};
-use fairpost_proto::ids::{ClusterId, Digest, KeyId, Timestamp, Verdict};
+use fairpost_proto::ids::{ClusterId, Digest, Timestamp, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::vote::{Certificate, Vote};
 use serde_json::json;
@@ -13,7 +11,7 @@ use super::envelope::Envelope;
 use super::faults::{self, Fault, fault};
 use super::{Made, bytes as field, same, show};
 use crate::item::{Item, bytes, text};
-use crate::world::{World, after, now, signing_key, world};
+use crate::world::{World, after, signing_key, world};
 
 #[test]
 fn leaves_are_taken_as_in_the_vectors() {
@@ -386,160 +384,4 @@ fn changed_proofs(certificate: &Item) -> Vec<Fault> {
             }),
         ),
     ]
-}
-
-/// A head over this batch, by the first member.
-fn head(world: &World, batch: &[u8]) -> Signed<Head> {
-    let head = Head {
-        cluster: world.cluster(),
-        epoch: 0,
-        term: 2,
-        sequence: 5,
-        previous: Digest::of(b"the head before"),
-        time: now(),
-        batch: Digest::of(batch),
-    };
-    Signed::sign(head, key_id(&world.members[0].verifying_key()), &world.members[0])
-}
-
-#[test]
-fn entries_are_taken_as_in_the_vectors() {
-    let (world, mut made) = (world(), Made::default());
-    let nro = world.nro(|_| {});
-    let command = |verdict: Verdict| Command {
-        verdict,
-        nro: nro.bytes().to_vec(),
-        evidence: world.answer(verdict, &nro),
-    };
-    let identity = hex::encode(world.members[0].verifying_key().as_bytes());
-    let fields = |bytes: &[u8]| json!({ "leader": identity, "entry": hex::encode(bytes) });
-    let whole = |batch: &[u8]| entry::write(&head(world, batch), batch);
-    let one = entry::write_batch(&[command(Verdict::Released)]);
-    made.valid("receipt", "One receipt.", fields(&whole(&one)));
-    let all = entry::write_batch(&Verdict::ALL.map(command));
-    made.valid("all", "One command of each kind.", fields(&whole(&all)));
-
-    let item = Item::decode(&whole(&one));
-    made.faults("", faults::encoding(&item), fields);
-    let opened = Envelope::open(head(world, &one).bytes(), &world.members[0]);
-    let put = |faults: Vec<Fault>| {
-        let put = |fault: Fault| Fault { bytes: item.with(0, bytes(&fault.bytes)).encode(), ..fault };
-        faults.into_iter().map(put).collect::<Vec<_>>()
-    };
-    made.faults("head-", put(opened.faults()), fields);
-    made.faults("head-payload-", put(opened.payload_faults()), fields);
-    let mut values = faults::values(
-        &opened.payload,
-        vec![
-            ("cluster-short", "31 bytes.", 1, bytes([1; 31]), "the cluster id has length 31"),
-            ("epoch-large", "More than 32 bits.", 2, Item::Uint(1 << 32), "the epoch is 4294967296"),
-            ("previous-short", "31 bytes.", 5, bytes([1; 31]), "the previous head's digest has length 31"),
-            (
-                "time-year-10000",
-                "One millisecond too late.",
-                6,
-                Item::Uint(253_402_300_800_000),
-                "the entry's time is",
-            ),
-            (
-                "batch-other",
-                "Signed for another batch.",
-                7,
-                bytes([9; 32]),
-                "but the head was signed for 0909",
-            ),
-        ],
-    );
-    opened.resign(&mut values);
-    made.faults("head-", put(values), fields);
-    let swapped = item.with(1, bytes(&all)).encode();
-    made.invalid("batch-swapped", "Another batch.", "but the head was signed for", fields(&swapped));
-
-    let batch = Item::decode(&one);
-    let mut batches = vec![
-        fault("empty", "No command.", "the batch has length 0, expected one or more", vec![0x80]),
-        fault("1025", "Too many commands.", "the batch has length 1025", vec![0x99, 0x04, 0x01]),
-        fault("trailing", "A byte after the end.", "1 bytes trail behind", [&one[..], &[0]].concat()),
-    ];
-    let first = batch.clone().items()[0].clone();
-    let mut commands = faults::encoding(&first);
-    // In a batch, what is missing at a command's end, or trails, is the batch's fault.
-    commands.retain(|fault| fault.name != "trailing" && fault.name != "missing-last");
-    commands.extend(faults::values(
-        &first,
-        vec![
-            ("verdict-0", "No such command.", 0, Item::Uint(0), "the verdict is 0, expected 1 to 4"),
-            ("verdict-5", "No such command.", 0, Item::Uint(5), "the verdict is 5, expected 1 to 4"),
-            ("nro-null", "No NRO.", 1, Item::Null, "a byte string expected"),
-            ("evidence-text", "Text for evidence.", 2, text("yes"), "a byte string expected"),
-        ],
-    ));
-    batches.extend(commands.into_iter().map(|fault| Fault {
-        name: format!("command-{}", fault.name),
-        error: fault.error.replace(" at 0", " at 1").replace(" at 1, found an unsigned", ""),
-        bytes: [&[0x81], &fault.bytes[..]].concat(),
-        ..fault
-    }));
-    for fault in &mut batches {
-        // Within the batch all offsets are one more than in the command by itself.
-        fault.error = offset_by_one(&fault.error);
-        fault.bytes = whole(&fault.bytes);
-    }
-    made.faults("batch-", batches, fields);
-    made.keep("entry.json", |vector| {
-        let bytes = field(vector, "entry");
-        let entry = Entry::parse(&bytes).map_err(show)?;
-        let leader = field(vector, "leader").try_into().unwrap();
-        entry.head.verify(&ed25519_dalek::VerifyingKey::from_bytes(&leader).unwrap()).map_err(show)?;
-        assert_eq!(entry::write(&entry.head, &entry::write_batch(&entry.commands)), bytes);
-        Ok(())
-    });
-}
-
-/// The part of an error in front of the offset that it names.
-fn offset_by_one(error: &str) -> String {
-    match error.split_once(" at ") {
-        Some((before, _)) if !before.is_empty() => before.to_owned(),
-        _ => error.to_owned(),
-    }
-}
-
-#[test]
-fn bindings_are_believed_as_in_the_vectors() {
-    let (world, mut made) = (world(), Made::default());
-    let key = &world.members[0];
-    let tls_key = KeyId::new([0x71; 32]);
-    let identity = hex::encode(key.verifying_key().as_bytes());
-    let fields = |bytes: &[u8]| json!({ "identity": identity, "tls_key": tls_key.to_string(), "binding": hex::encode(bytes) });
-    let signed = Signed::sign(Binding { tls_key, created: after(0) }, key_id(&key.verifying_key()), key);
-    made.valid("binding", "A member's TLS key.", fields(signed.bytes()));
-    let opened = Envelope::open(signed.bytes(), key);
-    made.faults("", opened.faults(), fields);
-    made.faults("payload-", opened.payload_faults(), fields);
-    let mut values = faults::values(
-        &opened.payload,
-        vec![
-            ("key-other", "Another TLS key.", 1, bytes([9; 32]), "the binding is for TLS key 0909"),
-            ("key-short", "31 bytes.", 1, bytes([9; 31]), "the TLS key's digest has length 31"),
-            (
-                "created-late",
-                "After the year 9999.",
-                2,
-                Item::Uint(253_402_300_800),
-                "created is 253402300800",
-            ),
-        ],
-    );
-    opened.resign(&mut values);
-    made.faults("", values, fields);
-    let vote = world.vote(0, &world.leaf(Verdict::Released), |_| {}).0;
-    let error = "this is of type \"application/vnd.fairpost.vote+cose\"";
-    made.invalid("vote-as-binding", "A vote binds nothing.", error, fields(vote.bytes()));
-    made.keep("binding.json", |vector| {
-        let binding = Signed::<Binding>::parse(&field(vector, "binding")).map_err(show)?;
-        let identity = field(vector, "identity").try_into().unwrap();
-        let identity = ed25519_dalek::VerifyingKey::from_bytes(&identity).unwrap();
-        let tls_key = KeyId::from_slice(&field(vector, "tls_key")).unwrap();
-        binding::check(&binding, &identity, tls_key).map_err(show)
-    });
 }
