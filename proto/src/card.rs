@@ -1,4 +1,9 @@
 //! Cards: what a sender must know of a recipient, signed by the recipient's identity key.
+//!
+//! # Guarantees
+//!
+//! A card that passed [`check`] is by the key that an anchor's certificate gives its address, and its sealing key is
+//! canonical and not of low order (vectors `card.json`).
 
 use crate::cbor::{Map, Reader, Writer};
 use crate::chain::{self, Anchor, Chain};

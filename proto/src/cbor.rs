@@ -9,8 +9,9 @@
 //! # Guarantees
 //!
 //! Two different byte strings never read as the same value, so a digest of the bytes is a digest of the value
-//! ([`Reader::head`] refuses long heads, [`Map::key`] wrong and double keys, [`Reader::finish`] what trails; the
-//! tests below try each). Reading allocates nothing that the input does not contain, and never recurses.
+//! ([`Reader`] refuses long heads in all it reads, [`Map::key`] wrong and double keys, [`Reader::finish`] what trails; the
+//! tests below and the vectors `cbor.json` try each). Reading allocates nothing that the input does not contain, and
+//! never recurses.
 
 /// What is wrong with a piece of CBOR, with the offset at which it was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,10 +9,16 @@
 //!
 //! # Guarantees
 //!
-//! - One kind never passes for another: [`Signed::parse`] checks `typ` and tag (vectors `evidence.json`).
-//! - One encoding only, and the bytes that were signed are kept as they came: [`Signed::bytes`].
+//! - One kind never passes for another: [`Signed::parse`] checks `typ` and tag (vectors `evidence.json`; test
+//!   `no_kind_passes_for_another`).
+//! - One encoding only, and the bytes that were signed are kept as they came: [`Signed::bytes`] (vectors
+//!   `evidence.json`, `request.json`, `entry.json`; tests `what_is_read_is_written_the_same`,
+//!   `no_flipped_bit_of_an_entry_is_its_leaders`).
 //! - Parsing is not believing: [`Signed::verify`] checks the signature, strictly (RFC 8032 §5.1.7, small-order keys
-//!   and non-canonical points refused), under a key that the caller chose.
+//!   and non-canonical points refused), under a key that the caller chose (vectors whose name has `signature` or
+//!   `signed`; test `a_forged_signature_is_found`).
+//! - Whatever bytes come, the answer is an object or an [`Error`] (tests `random_bytes_never_panic`,
+//!   `spoiled_pieces_never_panic`).
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 

@@ -4,6 +4,11 @@
 //!
 //! The leader gives each entry a sequence one above the last, the digest of the head before it, a time that never goes
 //! back, and the digest of its batch, and signs that. Two heads of one leader for one term and sequence convict it.
+//!
+//! # Guarantees
+//!
+//! An [`Entry`] holds the batch that its head was signed for, of 1 to [`MAX_COMMANDS`] commands ([`Entry::parse`];
+//! vectors `entry.json`; test `no_flipped_bit_of_an_entry_is_its_leaders`).
 
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::cose::{self, Payload, Signed};

@@ -17,8 +17,9 @@
 //! # Guarantees
 //!
 //! A [`Checked`] command was signed by the parties that its terms name, for this cluster, with certificates that an
-//! anchor of the view vouches for, and its kind is the kind of its evidence (each fault has a variant of [`Error`]
-//! and a vector in `evidence.json` or a test below).
+//! anchor of the view vouches for, and its kind is the kind of its evidence ([`check`]; each fault has a variant of
+//! [`Error`], a vector in `evidence.json`, and a test in `tests/promises/evidence.rs`; test
+//! `no_flipped_bit_of_evidence_counts`).
 
 use crate::cbor::{Map, Reader, Writer};
 use crate::chain::{self, Chain};
@@ -301,8 +302,8 @@ pub fn check(
 
 /// Checks an NRO by itself.
 ///
-/// The sender's certificate must be valid at `at`, or, once the terms have expired, at the last moment before: it has
-/// to outlive the exchange, and an expiry may be asked for years later.
+/// The sender's chain must be valid at the deadline, so that an expiry can be proved years later, and at `at` if that is
+/// before it.
 pub fn check_nro(view: &View, bytes: &[u8], at: Timestamp) -> Result<Signed<Nro>, Error> {
     let what = Kind::Nro;
     let nro = Signed::<Nro>::parse(bytes).map_err(|source| Error::Cose { what, source })?;
@@ -328,9 +329,16 @@ pub fn check_nro(view: &View, bytes: &[u8], at: Timestamp) -> Result<Signed<Nro>
         return Err(Error::CertificateTooShort { not_after: chain.not_after(), expires: terms.expires });
     }
     let address = &terms.sender.address;
-    chain
-        .verify(view.anchors(), address.as_str(), at.min(terms.expires))
-        .map_err(|source| Error::Certificate { what, address: address.clone(), source })?;
+    let valid = |moment| {
+        chain
+            .verify(view.anchors(), address.as_str(), moment)
+            .map_err(|source| Error::Certificate { what, address: address.clone(), source })
+    };
+    // At the deadline, too, anchors and all: else an expiry could not be proved.
+    valid(terms.expires)?;
+    if at < terms.expires {
+        valid(at)?;
+    }
     nro.verify_by_chain().map_err(|source| Error::Cose { what, source })?;
     Ok(nro)
 }

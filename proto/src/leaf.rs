@@ -1,4 +1,9 @@
 //! Leaves: the one line that the evidence log has for a verdict, and that servers vote for.
+//!
+//! # Guarantees
+//!
+//! A parsed [`Leaf`] has one of the four verdicts, a round from 1 on, and evidence unless it is Expired
+//! ([`Leaf::parse`]; vectors `leaf.json`).
 
 use core::fmt;
 use core::num::NonZeroU32;

@@ -1,4 +1,8 @@
 //! The header of a sealed mail's container: the sender's NRO, in front of the age file that it is about.
+//!
+//! # Guarantees
+//!
+//! One encoding, and nothing in it but a well-formed NRO ([`parse_header`]; vectors `letter.json`).
 
 use crate::cbor::{self, Reader, Writer};
 use crate::cose::{self, Signed};

@@ -1,4 +1,9 @@
 //! The proof file: everything that a judge needs, but for the trust in one cluster.
+//!
+//! # Guarantees
+//!
+//! A [`Proof`] is well-formed: its trust file holds together, its points are points ([`Proof::parse`]; vectors
+//! `proof.json`; test `no_flipped_bit_of_a_proof_convinces`).
 
 use crate::cbor::{self, Reader, Writer};
 use crate::lock::{self, Locked};

@@ -5,7 +5,14 @@
 //! A request names cluster, method, exchange, the digest of what comes with it, a time and a nonce. A server takes it
 //! when its own clock is within [`WINDOW`] of that time, and when its signer is a party: the key that the terms name
 //! (whatever has become of its certificate since), or, where the terms name none, a key with a valid certificate for
-//! the recipient's address. What it is allowed to ask for: [`Method::party`].
+//! the recipient's address. To redeem and to refuse is for the recipient, to withdraw for the sender; status and proof
+//! are for both.
+//!
+//! # Guarantees
+//!
+//! What a [`check`]ed request carries is what its signer meant to send, to this cluster, by this call, within the last
+//! minutes (vectors `request.json`; `tests/promises/request.rs` reaches each variant of [`Error`]). Within its window a
+//! request can be sent again by whoever saw it: all methods are safe to repeat.
 
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::chain::{self, Chain};

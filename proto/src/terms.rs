@@ -2,8 +2,9 @@
 //!
 //! # Guarantees
 //!
-//! A [`Terms`] that exists is well-formed: addresses are valid, the deadline lies after the creation, the key ids
-//! are there where the protocol wants them ([`Terms::new`], [`Terms::parse`]; vectors `terms.json`). Whether the
+//! A [`Terms`] that exists is well-formed: addresses are valid, the deadline lies after the creation, the key ids are
+//! there where the protocol wants them ([`Terms::new`], [`Terms::parse`]; vectors `terms.json`). A change of any value
+//! makes another exchange ([`Terms::exchange`]; test `any_change_of_the_terms_makes_another_exchange`). Whether the
 //! lifetime suits a cluster is a question to its view: [`crate::evidence`].
 
 use core::fmt;

@@ -3,9 +3,9 @@
 //! # Guarantees
 //!
 //! In a [`Trust`] that exists, a token of `PK` stands under the genesis and under every view, each view follows the one
-//! before it, and `PK` is the same in all ([`Trust::parse`]; vectors `trust.json`). Whether it is the cluster that one
-//! *means* can't be seen in it: the file must come from a source that its holder trusts, or match a cluster id that
-//! does.
+//! before it, and `PK` is the same in all ([`Trust::new`], [`Trust::extend`]; vectors `trust.json`,
+//! `tests/promises/trust.rs`). Whether it is the cluster that one *means* can't be seen in it: the file must come from
+//! a source that its holder trusts, or match a cluster id that does.
 
 use crate::cbor::{self, Reader, Writer};
 use crate::ids::{ClusterId, Digest};

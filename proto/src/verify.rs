@@ -20,7 +20,9 @@
 //!
 //! # Guarantees
 //!
-//! [`Report`] exists only for a proof that passed steps 1 to 5 (tests and vectors `proof.json` break each in turn).
+//! [`Report`] exists only for a proof that passed steps 1 to 5 ([`verify`]; tests `step_1_…` to `step_6_…` in
+//! `tests/promises/judge.rs` and vectors `proof.json` break each in turn). An honest sender can't be accused (tests
+//! `an_honest_sender_can_not_be_accused`, `garbage_under_a_valid_lock_is_no_delivery_and_proves_fraud`).
 
 use std::io::{Read, Seek, SeekFrom, Write};
 

@@ -10,7 +10,8 @@
 //! # Guarantees
 //!
 //! A [`View`] that exists is consistent: members are distinct and sorted by name, `n ≥ 3f + 1`, the commitment has just
-//! `q` points, at most as many operators must agree as there are ([`View::parse`]; vectors `genesis.json`).
+//! `q` points, at most as many operators must agree as there are ([`View::parse_genesis`],
+//! [`View::parse_view`]; vectors `genesis.json`, `trust.json`).
 
 use core::ops::RangeInclusive;
 

@@ -9,8 +9,10 @@
 //! # Guarantees
 //!
 //! [`Certificate::check`] gives `Ok` only for `q` distinct members of the view, each of whom signed a ballot with this
-//! very leaf (vectors `certificate.json`). A certificate says that a quorum voted; only the token says that it was
-//! released: votes without a token prove nothing.
+//! very leaf (vectors `certificate.json`; `tests/promises/certificate.rs`, above all
+//! `a_member_counts_once_however_often_it_votes` and `a_leaf_in_the_log_alone_is_an_abstention`). A certificate says
+//! that a quorum voted; only the token says that it was released: votes without a token prove nothing (test
+//! `step_5_votes_without_the_token_prove_nothing`).
 
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::cose::{self, Payload, Signed};
