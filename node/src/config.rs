@@ -2,7 +2,7 @@
 //!
 //! Nothing that the cluster must agree on is configured here: members, quorum, skew, grace and lifetimes stand in the
 //! view. Relative paths are relative to the file's own folder. An unknown key is an error, so that a typo can't pass for
-//! a default. A value is taken from the environment (`FAIRPOST_…`, a double underscore between table and key) before the
+//! a default. A value is taken from the environment (`FAIRPOSTD_…`, a double underscore between table and key) before the
 //! file, and from the file before the default.
 
 use std::net::SocketAddr;
@@ -11,6 +11,12 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
+
+/// What the names of environment variables for a node's configuration begin with. The commands have prefixes of their
+/// own, so that a variable for one is never taken for the other's.
+pub const ENVIRONMENT: &str = "FAIRPOSTD_";
+/// Variables with that prefix that stand for flags of `fairpostd`, not for configuration.
+const OWN: &[&str] = &["config", "log", "log_format"];
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +140,7 @@ impl Config {
             return Err(Error::Missing(path.to_owned()));
         }
         let figment =
-            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("FAIRPOST_").split("__"));
+            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed(ENVIRONMENT).ignore(OWN).split("__"));
         let mut config: Self = figment
             .extract()
             .map_err(|source| Error::Invalid { path: path.to_owned(), source: Box::new(source) })?;

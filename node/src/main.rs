@@ -23,13 +23,13 @@ enum Command {
     #[command(after_help = "Example:\n  fairpostd run --config n1/fairpostd.toml --log info,openraft=warn")]
     Run {
         /// The configuration file; its relative paths are relative to its folder.
-        #[arg(long, env = "FAIRPOST_CONFIG", value_name = "FILE")]
+        #[arg(long, env = "FAIRPOSTD_CONFIG", value_name = "FILE")]
         config: PathBuf,
         /// What to log: a level, or levels by part.
-        #[arg(long, env = "FAIRPOST_LOG", default_value = "info,openraft=warn", value_name = "FILTER")]
+        #[arg(long, env = "FAIRPOSTD_LOG", default_value = "info,openraft=warn", value_name = "FILTER")]
         log: String,
         /// How to log: for people or for programs.
-        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        #[arg(long, env = "FAIRPOSTD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
     },
 }
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     match start(config, &log, log_format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fairpostd: {error:#}");
+            eprintln!("fairpostd: {error}");
             ExitCode::FAILURE
         }
     }

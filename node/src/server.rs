@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use fairpost_api::limits;
 use fairpost_api::tls::{Credentials, Incoming, IncomingOptions, server_config};
 use fairpost_api::v1::admin_server::AdminServer;
@@ -19,9 +19,10 @@ use fairpost_api::v1::cluster_server::ClusterServer;
 use fairpost_api::v1::consensus_server::ConsensusServer;
 use fairpost_api::v1::exchange_server::ExchangeServer;
 use fairpost_api::v1::peer_server::PeerServer;
-use fairpost_proto::armor;
+use fairpost_proto::ids::{KeyId, Timestamp};
 use fairpost_proto::trust::{self, Trust};
 use fairpost_proto::view::View;
+use fairpost_proto::{armor, binding, chain};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -78,13 +79,31 @@ pub enum Error {
         /// The names in the view.
         members: String,
     },
-    /// The identity key is another member's.
-    #[error("the identity key in {path} is not the one that the cluster knows {name} by")]
+    /// The identity key is another's.
+    #[error(
+        "the identity key in {path} is {found}, and in {trust} the key of {name} is {expected}: restore the right file"
+    )]
     Identity {
         /// Where it is.
         path: PathBuf,
         /// This node's name.
         name: String,
+        /// Where the view is.
+        trust: PathBuf,
+        /// The key that the view has for the name.
+        expected: KeyId,
+        /// The key in the file.
+        found: KeyId,
+    },
+    /// The TLS key speaks for another.
+    #[error("the TLS key in {path} does not speak for {name}: {source}; restore the right file")]
+    Binding {
+        /// Where it is.
+        path: PathBuf,
+        /// This node's name.
+        name: String,
+        /// What is wrong with its binding.
+        source: binding::Error,
     },
     /// An address is taken or not ours.
     #[error("can't listen on {address}: {source}; is another process using the port?")]
@@ -95,7 +114,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The metrics' address is taken.
-    #[error("can't serve metrics on {address}: {problem}")]
+    #[error("can't serve metrics on {address}: {problem}; is another process using the port?")]
     Metrics {
         /// The address.
         address: SocketAddr,
@@ -134,7 +153,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let trust = Arc::new(load_trust(&config)?);
     let view = Arc::new(trust.view().clone());
     let (index, identity) = load_identity(&config, &view)?;
-    let credentials = load_credentials(&config)?;
+    let credentials = load_credentials(&config, &identity.verifying_key())?;
     let mut share = Box::new(ShareFile::open(&config.share, &view, &config.name)?);
 
     // Ports before data: a second process fails before it touches anything.
@@ -387,19 +406,31 @@ fn load_identity(config: &Config, view: &View) -> Result<(u16, Arc<SigningKey>),
         let members: Vec<&str> = view.members().iter().map(|member| member.name.as_str()).collect();
         return Err(Error::NoMember { name: name.clone(), members: members.join(", ") });
     };
-    if member.identity != key.verifying_key() {
-        return Err(Error::Identity { path: path.clone(), name: name.clone() });
+    let found = key.verifying_key();
+    if member.identity != found {
+        return Err(Error::Identity {
+            path: path.clone(),
+            name: name.clone(),
+            trust: config.trust.clone(),
+            expected: chain::key_id(&member.identity),
+            found: chain::key_id(&found),
+        });
     }
     Ok((index, Arc::new(key)))
 }
 
-fn load_credentials(config: &Config) -> Result<Credentials, Error> {
-    let pem = membership::read_private(&config.tls)?;
-    Credentials::from_pem(&pem).map_err(|error| Error::File {
+/// The TLS key, which must speak for `identity`: with another one the node would run, and no member talk to it.
+fn load_credentials(config: &Config, identity: &VerifyingKey) -> Result<Credentials, Error> {
+    let path = &config.tls;
+    let pem = membership::read_private(path)?;
+    let credentials = Credentials::from_pem(&pem).map_err(|error| Error::File {
         what: "the TLS key",
-        path: config.tls.clone(),
+        path: path.clone(),
         problem: error.to_string(),
-    })
+    })?;
+    let speaks = credentials.certificate().speaks_for(identity);
+    speaks.map_err(|source| Error::Binding { path: path.clone(), name: config.name.clone(), source })?;
+    Ok(credentials)
 }
 
 fn serve_metrics(address: SocketAddr) -> Result<(), Error> {
@@ -411,4 +442,16 @@ fn serve_metrics(address: SocketAddr) -> Result<(), Error> {
     crate::api::metrics::describe();
     crate::health::describe();
     Ok(())
+}
+
+impl service::FirstSeen for consensus::LogStore {
+    fn first_seen(&self, index: u64) -> Option<Timestamp> {
+        match Self::first_seen(self, index) {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::error!(index, %error, "the log does not tell when it first saw an entry");
+                None
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use crate::operator;
 
 /// The beginning of every variable that a node reads.
-const PREFIX: &str = "FAIRPOST_";
+const PREFIX: &str = fairpost_node::config::ENVIRONMENT;
 /// What stands between table and key in such a variable.
 const SEPARATOR: &str = "__";
 /// The version of the JSON form.
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn each_value_says_where_it_comes_from() {
-        let settings = settings(&["FAIRPOST_LIMITS__BATCH", "PATH"]);
+        let settings = settings(&["FAIRPOSTD_LIMITS__BATCH", "PATH"]);
         assert_eq!(
             one(&settings, "name"),
             &Setting { key: "name".into(), value: "n1".into(), source: Source::File }

@@ -13,8 +13,9 @@ use crate::cose::{self, Payload, Signed};
 use crate::ids::{KeyId, Timestamp};
 use crate::terms;
 
-/// The certificate extension that carries the binding: an arc under the UUID tree (ITU-T X.667), in dotted form.
-pub const OID: &[u64] = &[2, 25, 14_126_512_307_740_231_087];
+/// The certificate extension that carries the binding: a random GUID under the arc that Microsoft gives to such
+/// (1.2.840.113556.1.8000.2554), in seven small parts, because common X.509 libraries refuse arcs of 64 bits.
+pub const OID: &[u64] = &[1, 2, 840, 113_556, 1, 8000, 2554, 20_676, 5703, 19_452, 33_135, 52_164, 5_941_775, 12_277_652];
 
 /// Why a TLS key does not speak for an identity.
 #[derive(Debug, thiserror::Error)]

@@ -46,7 +46,11 @@ impl Gate {
         let operators = &self.view.constitution().operators;
         match operators.iter().find(|operator| chain::key_id(operator) == key) {
             Some(operator) => certificate.speaks_for(operator).map_err(|error| refuse(error.to_string())),
-            None => self.member(request).map(|_| ()),
+            None if self.view.member_by_key(key).is_some() => self.member(request).map(|_| ()),
+            None => {
+                let epoch = self.view.epoch();
+                Err(refuse(format!("only operators and members may call this, and {key} is neither in epoch {epoch}")))
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ impl ExchangeService {
         verdict: Verdict,
         request: Request<PartyRequest>,
     ) -> Answer<Outcome> {
-        let limit = limit(&request, self.limit);
+        let limit = patience(&request, self.limit);
         within(limit, async {
             let (admitted, evidence) = self.admit(method, request.get_ref())?;
             let (exchange, token) = self.contact.decide(&admitted, verdict, evidence).await?;
@@ -81,7 +81,7 @@ impl Service for ExchangeService {
     }
 
     async fn get_status(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
-        let limit = limit(&request, self.limit);
+        let limit = patience(&request, self.limit);
         within(limit, async {
             let (admitted, _) = self.admit(Method::Status, request.get_ref())?;
             Ok(Response::new(outcome(self.standing(&admitted).await?)))
@@ -90,7 +90,7 @@ impl Service for ExchangeService {
     }
 
     async fn get_proof(&self, request: Request<PartyRequest>) -> Answer<ProofParts> {
-        let limit = limit(&request, self.limit);
+        let limit = patience(&request, self.limit);
         within(limit, async {
             let (admitted, _) = self.admit(Method::Proof, request.get_ref())?;
             let Some((exchange, token)) = self.standing(&admitted).await? else {
@@ -142,6 +142,12 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Answer<T>>) -> An
     }
 }
 
+/// How long to work on a request: an answer that says what to do next must arrive before the caller gives up.
+fn patience<T>(request: &Request<T>, most: Duration) -> Duration {
+    let asked = limit(request, Duration::MAX);
+    most.min(asked / 10 * 9)
+}
+
 /// How long the caller waits, by its `grpc-timeout`, and at most `most`.
 pub(super) fn limit<T>(request: &Request<T>, most: Duration) -> Duration {
     let asked = request.metadata().get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
@@ -176,6 +182,9 @@ mod tests {
         assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_millis(1500));
         request.metadata_mut().insert("grpc-timeout", "99999999H".parse().unwrap());
         assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_secs(10));
+        assert_eq!(patience(&request, Duration::from_secs(10)), Duration::from_secs(10));
+        request.metadata_mut().insert("grpc-timeout", "1S".parse().unwrap());
+        assert_eq!(patience(&request, Duration::from_secs(10)), Duration::from_millis(900), "before the caller gives up");
         for odd in ["", "S", "1", "1x", "123456789S", "-1S"] {
             assert_eq!(parse_timeout(odd), None, "{odd}");
         }

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use fairpost_proto::ids::Timestamp;
 use openraft::ServerState;
 use tokio::time::timeout;
 
-use super::{Handle, LogStore};
-use crate::witness::service::FirstSeen;
+use super::Handle;
 
 /// How Raft is on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +53,6 @@ impl Handle {
         // Whether it changed or time ran out, or Raft has stopped: the caller looks for itself.
         if let Ok(Err(_)) = timeout(most, leader.changed()).await {
             tokio::time::sleep(most).await;
-        }
-    }
-}
-
-impl FirstSeen for LogStore {
-    fn first_seen(&self, index: u64) -> Option<Timestamp> {
-        match Self::first_seen(self, index) {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::error!(index, %error, "the log does not tell when it first saw an entry");
-                None
-            }
         }
     }
 }

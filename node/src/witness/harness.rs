@@ -10,7 +10,6 @@ use fairpost_proto::chain;
 use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::leaf::Leaf;
-use fairpost_proto::merkle;
 use fairpost_proto::threshold::{self, Message, Share};
 use fairpost_proto::vote::Vote;
 use proptest::prelude::*;
@@ -28,8 +27,10 @@ const LIAR: usize = 3;
 #[derive(Clone, Default)]
 struct Disk {
     voted: HashMap<ExchangeId, Digest>,
-    ballots: BTreeMap<u64, (u64, Leaves)>,
-    certificates: BTreeMap<u64, Vec<Counted>>,
+    /// By sequence: number, leaves, root.
+    ballots: BTreeMap<u64, (u64, Leaves, Digest)>,
+    /// By sequence and root of the log.
+    certificates: BTreeMap<(u64, Digest), Vec<Counted>>,
 }
 
 struct Node {
@@ -60,6 +61,8 @@ enum Event {
     Share { member: usize, exchange: u8 },
     /// A member loses all that is not on disk.
     Crash(usize),
+    /// A member loses its ledger, and its log is rewritten: it sees the other one from now on.
+    Rewrite(usize),
 }
 
 struct Cluster {
@@ -123,6 +126,7 @@ impl Cluster {
             Event::Certify(member) => self.certify(*member),
             Event::Share { member, exchange } => self.share(*member, *exchange),
             Event::Crash(member) => self.nodes[*member].tallies.clear(),
+            Event::Rewrite(member) => self.rewrite(*member),
         }
         self.check();
     }
@@ -151,7 +155,10 @@ impl Cluster {
         let mut own = Vec::new();
         for block in &node.ledger.blocks {
             let held = node.disk.ballots.get(&block.sequence).cloned();
-            let (number, leaves) = held.unwrap_or_else(|| {
+            if held.as_ref().is_some_and(|(_, leaves, root)| tally::root(block, leaves) != *root) {
+                continue;
+            }
+            let (number, leaves, root) = held.unwrap_or_else(|| {
                 let seen_millis = block.time.millis().saturating_add_signed(node.offset);
                 let seen = Seen { entry: Timestamp::from_millis(seen_millis), receipt: None };
                 let mut leaves = Leaves::none(block.leaves.len());
@@ -163,9 +170,10 @@ impl Cluster {
                         node.disk.voted.insert(leaf.exchange, leaf.hash());
                     }
                 }
-                (node.disk.ballots.len() as u64 + 1, leaves)
+                let root = tally::root(block, &leaves);
+                (node.disk.ballots.len() as u64 + 1, leaves, root)
             });
-            node.disk.ballots.insert(block.sequence, (number, leaves.clone()));
+            node.disk.ballots.insert(block.sequence, (number, leaves.clone(), root));
             own.push((block.clone(), number, leaves));
         }
         for (block, number, leaves) in own {
@@ -181,11 +189,19 @@ impl Cluster {
             sequence: block.sequence,
             log_size: block.log_size,
             log_root: block.log_root,
-            ballot: merkle::root(&tally::ballot(block, &leaves)),
+            ballot: tally::root(block, &leaves),
             number,
         };
         let vote = Cose::sign(vote, chain::key_id(&key.verifying_key()), key);
         self.sent.push((block.sequence, block.clone(), Counted { vote, leaves }));
+    }
+
+    fn rewrite(&mut self, member: usize) {
+        self.sees[member] = 1 - self.sees[member];
+        let node = &mut self.nodes[member];
+        (node.ledger, node.applied) = (Memory::new(), 0);
+        node.tallies.clear();
+        // The certificates stay on disk; those of the other log's entries certify nothing in this one.
     }
 
     fn deliver(&mut self, vote: usize, to: usize) {
@@ -204,7 +220,8 @@ impl Cluster {
         let node = &mut self.nodes[member];
         for (sequence, tally) in &node.tallies {
             if !tally.certified(&self.world.view).is_empty() {
-                node.disk.certificates.insert(*sequence, tally.votes().cloned().collect());
+                let key = (*sequence, tally.block().log_root);
+                node.disk.certificates.insert(key, tally.votes().cloned().collect());
             }
         }
     }
@@ -222,7 +239,8 @@ impl Cluster {
         let Some(decided) = node.ledger.exchanges.get(&exchange) else { return };
         let block = &node.ledger.blocks[decided.sequence as usize - 1];
         let mut stored = Tally::new(block.clone());
-        for counted in node.disk.certificates.get(&decided.sequence).into_iter().flatten() {
+        let key = (decided.sequence, block.log_root);
+        for counted in node.disk.certificates.get(&key).into_iter().flatten() {
             stored.restore(&self.world.view, counted.clone());
         }
         let certificate = stored.certificate(&self.world.view, decided.place as usize);
@@ -320,6 +338,7 @@ fn event(logs: usize) -> impl Strategy<Value = Event> {
         4 => (0..MEMBERS).prop_map(Event::Certify),
         4 => (0..MEMBERS, 1_u8..3).prop_map(|(member, exchange)| Event::Share { member, exchange }),
         1 => (0..MEMBERS).prop_map(Event::Crash),
+        (logs as u32 - 1) => (0..MEMBERS).prop_map(Event::Rewrite),
     ]
 }
 
@@ -373,6 +392,39 @@ fn an_entry_that_too_few_saw_in_time_gets_no_certificate() {
     let exchange = cluster.exchange(1);
     assert!(cluster.certified_leaves(&exchange).is_empty());
     assert_eq!(cluster.token(exchange), None);
+}
+
+#[test]
+fn a_member_whose_log_was_rewritten_does_not_vote_again() {
+    let mut cluster = Cluster::new([0; MEMBERS], true);
+    let order = |log, exchange, verdict| Event::Order { log, commands: vec![(exchange, verdict)], step: 1 };
+    for event in [order(0, 1, 0), order(1, 2, 0), order(1, 1, 1), order(0, 2, 1)] {
+        cluster.happen(&event);
+    }
+    cluster.settle();
+    for member in 0..MEMBERS {
+        cluster.happen(&Event::Rewrite(member));
+    }
+    cluster.settle();
+    for number in 1..=2 {
+        assert_eq!(cluster.certified_leaves(&cluster.exchange(number)).len(), 1);
+    }
+}
+
+#[test]
+#[should_panic(expected = "two certificates")]
+fn members_that_forget_their_votes_would_break_it() {
+    let mut cluster = Cluster::new([0; MEMBERS], true);
+    let order = |log, exchange, verdict| Event::Order { log, commands: vec![(exchange, verdict)], step: 1 };
+    for event in [order(0, 1, 0), order(1, 2, 0), order(1, 1, 1)] {
+        cluster.happen(&event);
+    }
+    cluster.settle();
+    for member in 0..MEMBERS {
+        cluster.nodes[member].disk = Disk::default();
+        cluster.happen(&Event::Rewrite(member));
+    }
+    cluster.settle();
 }
 
 #[test]

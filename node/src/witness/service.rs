@@ -14,7 +14,6 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
-use fairpost_proto::merkle;
 use fairpost_proto::threshold::{Message, Share};
 use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
@@ -248,7 +247,7 @@ impl Service {
         let Some(tally) = self.inner.tallies.lock().get(&sequence).cloned() else { return Ok(()) };
         let (certified, stored) = (tally.certified(view), self.inner.stored(tally.block())?);
         if !stored.covers(&certified) {
-            self.inner.store.put_certificate(sequence, tally.votes()).await?;
+            self.inner.store.put_certificate(tally.block(), tally.votes()).await?;
             metrics::certified(certified.len() - stored.len());
             self.inner.certified.send_modify(|count| *count += 1);
         }
@@ -306,7 +305,7 @@ impl Inner {
             sequence: block.sequence,
             log_size: block.log_size,
             log_root: block.log_root,
-            ballot: merkle::root(&tally::ballot(block, &chosen.leaves)),
+            ballot: tally::root(block, &chosen.leaves),
             number: chosen.number,
         };
         let identity = &self.options.identity;

@@ -15,10 +15,12 @@ use tokio::sync::watch;
 
 use super::collect::{Collector, Error, Shares};
 use super::service::{FirstSeen, Handle, Options, Peers, Received, Service};
-use super::store::{Standing, Store as WitnessStore};
+use super::store::{Chosen, Standing, Store as WitnessStore};
+use super::tally::Leaves;
 use crate::clock;
 use crate::consensus::machine::{Committed, Machine as _};
 use crate::ledger::State;
+use crate::ledger::tests::Memory as LedgerMemory;
 use crate::machine::LedgerMachine;
 use crate::membership::{KeySource as _, ShareFile};
 use crate::store::{self, Database, Ledger, Memory, Store, Writer};
@@ -270,6 +272,30 @@ async fn a_share_without_its_store_does_not_sign() {
     assert!(matches!(standing("other").await, Standing::Lost { found: None, .. }));
     assert_eq!(standing("first").await, Standing::Open);
     assert!(share_file(folder.path(), &world, 0).witness().is_some());
+}
+
+#[tokio::test]
+async fn a_choice_is_for_the_leaves_it_was_made_for() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
+    let mut share = share_file(folder.path(), &world, 0);
+    let (store, _) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let block = |verdict| {
+        let mut ledger = LedgerMemory::new();
+        let entry = world.entry(0, &ledger.state, after(10), &[world.command(1, verdict)]);
+        ledger.apply(&world, &entry).unwrap();
+        ledger.blocks.remove(0)
+    };
+    let (chosen, other) = (block(Verdict::Released), block(Verdict::Withdrawn));
+    let mut leaves = Leaves::none(1);
+    leaves.insert(0);
+    store.choose(&[(chosen.clone(), leaves.clone())]).await.unwrap();
+    assert_eq!(store.chosen(&chosen).unwrap(), Some(Chosen { number: 1, leaves }));
+    assert_eq!(store.chosen(&other).unwrap(), None, "the same sequence, another block");
+    assert_eq!(store.last_chosen().unwrap(), 1);
+    let exchange = chosen.leaves[0].exchange;
+    assert_eq!(store.signed(&exchange).unwrap().voted, Some(chosen.leaves[0].hash()));
 }
 
 #[tokio::test]

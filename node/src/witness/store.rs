@@ -4,6 +4,8 @@
 //!
 //! - It belongs to one share: a share that was bound to another store (or whose store is gone) does not sign
 //!   ([`Store::open`]; `a_share_without_its_store_does_not_sign`).
+//! - A choice counts only for the leaves that it was made for, whatever the ledger has by now under that sequence
+//!   ([`Store::chosen`]; `a_choice_is_for_the_leaves_it_was_made_for`).
 //! - Votes, certificates and first-seen receipts are synced before the call that wrote them returns.
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use fairpost_proto::vote::Vote;
 use rand::RngCore as _;
 
 use super::rules::Signed;
-use super::tally::{Counted, Leaves};
+use super::tally::{self, Counted, Leaves};
 use crate::ledger::Block;
 use crate::membership::{self, KeySource};
 use crate::store::{self, Column, Database, Durability, Handle, Ops};
@@ -71,6 +73,14 @@ pub struct Chosen {
     pub number: u64,
     /// The leaves voted for.
     pub leaves: Leaves,
+}
+
+impl Chosen {
+    /// The choice, if it was made for just this block: if its leaves still make the ballot that was chosen. A ledger that
+    /// was lost and rebuilt may have other leaves under the same sequence, and those were never chosen.
+    fn of(block: &Block, number: u64, leaves: Leaves, ballot: Digest) -> Option<Self> {
+        (tally::root(block, &leaves) == ballot).then_some(Self { number, leaves })
+    }
 }
 
 /// The witness store.
@@ -157,14 +167,15 @@ impl Store {
         })
     }
 
-    /// The ballot chosen for an entry.
+    /// The ballot chosen for just this block.
     pub fn chosen(&self, block: &Block) -> Result<Option<Chosen>, Error> {
         let Some(bytes) = self.database.get(BALLOTS, block.sequence.to_be_bytes())? else { return Ok(None) };
         let mut reader = Reader::new(&bytes);
-        reader.array_of("a ballot", 2, "2")?;
+        reader.array_of("a ballot", 3, "3")?;
         let number = reader.uint()?;
-        let leaves = Leaves::parse(reader.bytes()?, block.leaves.len()).ok_or_else(|| damaged("a ballot"))?;
-        Ok(Some(Chosen { number, leaves }))
+        let leaves = Leaves::parse(reader.bytes()?, block.leaves.len());
+        let ballot = Digest::new(reader.bytes32("the ballot's root")?);
+        Ok(leaves.and_then(|leaves| Chosen::of(block, number, leaves, ballot)))
     }
 
     /// Writes, synced and as a whole, which leaves of these entries this server votes for.
@@ -176,7 +187,9 @@ impl Store {
         };
         for (block, leaves) in choices {
             number += 1;
-            let record = Writer::new().array(2).uint(number).bytes(leaves.as_bytes()).finish();
+            let ballot = tally::root(block, leaves);
+            let record =
+                Writer::new().array(3).uint(number).bytes(leaves.as_bytes()).bytes(ballot.as_bytes()).finish();
             ops.put(BALLOTS, block.sequence.to_be_bytes(), record);
             for (_, leaf) in block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place)) {
                 ops.put(VOTED, leaf.exchange.as_bytes(), leaf.hash().as_bytes().to_vec());
@@ -188,7 +201,7 @@ impl Store {
 
     /// The votes of the certificates stored for an entry.
     pub fn certificate(&self, block: &Block) -> Result<Vec<Counted>, Error> {
-        let Some(bytes) = self.database.get(CERTIFICATES, block.sequence.to_be_bytes())? else {
+        let Some(bytes) = self.database.get(CERTIFICATES, certificate_key(block))? else {
             return Ok(Vec::new());
         };
         let mut reader = Reader::new(&bytes);
@@ -209,7 +222,7 @@ impl Store {
     /// Writes, synced, the votes that certify leaves of an entry.
     pub async fn put_certificate<'a>(
         &self,
-        sequence: u64,
+        block: &Block,
         votes: impl Iterator<Item = &'a Counted>,
     ) -> Result<(), Error> {
         let votes: Vec<_> = votes.collect();
@@ -219,9 +232,14 @@ impl Store {
             writer.array(2).bytes(counted.vote.bytes()).bytes(counted.leaves.as_bytes());
         }
         let mut ops = Ops::new();
-        ops.put(CERTIFICATES, sequence.to_be_bytes(), Bytes::from(writer.finish()));
+        ops.put(CERTIFICATES, certificate_key(block), Bytes::from(writer.finish()));
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
+}
+
+/// A certificate belongs to a block with all its history: another block under the same sequence has another root.
+fn certificate_key(block: &Block) -> Vec<u8> {
+    [&block.sequence.to_be_bytes()[..], block.log_root.as_bytes()].concat()
 }
 
 fn damaged(what: &str) -> Error {

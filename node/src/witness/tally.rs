@@ -73,6 +73,11 @@ pub fn ballot(block: &Block, leaves: &Leaves) -> Vec<Digest> {
     chosen.map(|(_, leaf)| leaf.hash()).collect()
 }
 
+/// The root of a ballot with these leaves (RFC 9162 §2.1.1).
+pub fn root(block: &Block, leaves: &Leaves) -> Digest {
+    merkle::root(&ballot(block, leaves))
+}
+
 /// Why a vote does not count.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -174,7 +179,7 @@ impl Tally {
             return Ok(false);
         }
         counted.vote.verify(&member.identity)?;
-        let (expected, found) = (vote.ballot, merkle::root(&ballot(&self.block, &counted.leaves)));
+        let (expected, found) = (vote.ballot, root(&self.block, &counted.leaves));
         if expected != found {
             return Err(Problem::Ballot { expected, found });
         }

@@ -56,6 +56,23 @@ fn flip(hash: &Digest, bit: usize) -> Digest {
 }
 
 #[test]
+fn the_published_reference_tree_has_its_published_roots() {
+    for vector in load("merkle/reference.json") {
+        let hashes: Vec<Digest> = byte_strings(&vector, "leaves").iter().map(|leaf| leaf_hash(leaf)).collect();
+        for (size, published) in (1..).zip(digests(&vector, "roots")) {
+            let tree = &hashes[..size];
+            assert_eq!(root(tree), published, "of {size} leaves");
+            for (index, leaf) in (0..).zip(tree) {
+                inclusion(tree, index).unwrap().verify(leaf, &published).unwrap();
+            }
+            for old in 1..=size {
+                consistency(tree, old as u64).unwrap().verify(&root(&tree[..old]), &published).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
 fn roots_are_as_in_the_vectors() {
     for vector in load("merkle/roots.json") {
         let hashes: Vec<_> = byte_strings(&vector, "leaves").iter().map(|leaf| leaf_hash(leaf)).collect();
