@@ -6,7 +6,7 @@ use fairpost_proto::evidence::{Answer, Checked, Error, Kind, Nro, Nrr, Refusal, 
 use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, Protocol, Span, Timestamp, Verdict};
 use fairpost_proto::terms::Address;
 
-use crate::world::{CREATED, SENDER, after, expires, now, world, world_of_an_expired_anchor};
+use crate::world::{CREATED, SENDER, after, expires, genesis_with_an_anchor_until, now, world};
 
 fn released(nro: &Signed<Nro>, receipt: &Signed<Nrr>) -> Result<Checked, Error> {
     check(&world().genesis, Verdict::Released, nro.bytes(), Some(receipt.bytes()), now())
@@ -239,16 +239,36 @@ fn certificates_must_be_valid_when_it_is_recorded_and_issued_by_an_anchor() {
 }
 
 #[test]
-fn an_expired_anchor_vouches_for_nobody() {
+fn an_anchor_that_ends_before_the_deadline_vouches_for_nobody() {
+    // One that is over, and one that ends between now and the deadline, after which no expiry could be proved. The
+    // sender's own certificate goes on for more than a year.
+    for ends in [(2026, 4, 1), (2026, 6, 5)] {
+        let view = genesis_with_an_anchor_until(ends);
+        let nro = world().nro(|terms| terms.cluster = view.cluster());
+        let error = check(&view, Verdict::Expired, nro.bytes(), None, now()).unwrap_err();
+        assert!(
+            matches!(&error, Error::Certificate { what: Kind::Nro, source: chain::Error::AnchorExpired { at, .. }, .. } if *at == expires()),
+            "{error}"
+        );
+    }
+    let view = genesis_with_an_anchor_until((2026, 6, 9));
+    let nro = world().nro(|terms| terms.cluster = view.cluster());
+    assert!(check(&view, Verdict::Expired, nro.bytes(), None, now()).is_ok());
+}
+
+#[test]
+fn the_senders_certificate_is_valid_when_it_is_recorded_and_at_the_deadline() {
+    // From 2026-06-04 on: recorded before, it does not count; afterwards it does.
     let world = world();
-    // Two months after the anchor's end; the sender's certificate goes on for more than a year.
-    let view = world_of_an_expired_anchor();
-    let nro = world.nro(|terms| terms.cluster = view.cluster());
-    let error = check(&view, Verdict::Expired, nro.bytes(), None, now()).unwrap_err();
+    let late = world.late.sign(world.nro(|_| {}).payload().clone());
+    let error = alone(&late, now()).unwrap_err();
     assert!(
-        matches!(&error, Error::Certificate { what: Kind::Nro, source: chain::Error::AnchorExpired { at, .. }, .. } if *at == now()),
+        matches!(&error, Error::Certificate { what: Kind::Nro, source: chain::Error::NotYetValid { at, .. }, .. } if *at == now()),
         "{error}"
     );
+    for at in [after(3 * 86_400), expires(), after(40 * 365 * 86_400)] {
+        assert!(alone(&late, at).is_ok(), "{at}");
+    }
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) early: Person,
     /// The sender's key, in a certificate that ends before the exchange does.
     pub(crate) short: Person,
+    /// The sender's key, in a certificate that begins within the exchange.
+    pub(crate) late: Person,
     pub(crate) members: Vec<SigningKey>,
     pub(crate) commitment: Commitment,
     pub(crate) shares: Vec<KeyShare>,
@@ -127,11 +129,11 @@ pub(crate) fn constitution(members: &[SigningKey], commitment: &Commitment, ca: 
     }
 }
 
-/// The genesis of a cluster of the same servers, whose one anchor ended on 2026-04-01, and is the CA else.
-pub(crate) fn world_of_an_expired_anchor() -> View {
+/// The genesis of a cluster of the same servers, whose one anchor is the CA, but ends at the start of this day.
+pub(crate) fn genesis_with_an_anchor_until((year, month, day): (i32, u8, u8)) -> View {
     let world = world();
     let mut parameters = world.ca.parameters.clone();
-    parameters.not_after = date_time_ymd(2026, 4, 1);
+    parameters.not_after = date_time_ymd(year, month, day);
     let der = parameters.self_signed(&world.ca.key).unwrap().der().to_vec();
     let mut body = world.constitution();
     body.anchors = vec![Anchor::parse(der).unwrap()];
@@ -162,6 +164,9 @@ impl World {
             }),
             early: ca.person(RECIPIENT, 0x12, |certificate| {
                 certificate.not_before = date_time_ymd(2026, 7, 1);
+            }),
+            late: ca.person(SENDER, 0x11, |certificate| {
+                certificate.not_before = date_time_ymd(2026, 6, 4);
             }),
             short: ca.person(SENDER, 0x11, |certificate| {
                 certificate.not_after = date_time_ymd(2026, 6, 5);
