@@ -1,4 +1,5 @@
 //! The command `fairpost` as its users run it: files, pipes, exit codes.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as tests do: by a panic that names the line")]
 
 mod support;
 

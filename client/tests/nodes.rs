@@ -1,4 +1,5 @@
 //! Clients against nodes that are dead, silent, helpless or lying.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as tests do: by a panic that names the line")]
 
 mod support;
 

@@ -1,5 +1,11 @@
 //! A cluster in this process, with dealt keys: what nodes do to clients, without Raft and without a disk.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail as tests do: by a panic that names the line"
+)]
 
 use std::collections::HashMap;
 use std::net::TcpListener;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::files::{Exchange, Output, block_on};
-use crate::show::{Form, VERSION, meaning, print, table, word};
+use crate::show::{Form, VERSION, meaning, names, print, table, word};
 
 /// Call off a mail that you sent, if it is still undecided.
 #[derive(Debug, Args)]
@@ -106,12 +106,8 @@ impl MakeProof {
             Ok(at.client.proof(&at.identity, &at.mail, disclosure).await?)
         })?;
         self.output.write(&mut proof.to_bytes().as_slice())?;
-        eprintln!(
-            "Proof of: {}, recorded at {}, voted for by {}.",
-            report.verdict,
-            report.time,
-            report.voters.join(", ")
-        );
+        let voters = names(&report.voters);
+        eprintln!("Proof of: {}, recorded at {}, voted for by {voters}.", report.verdict, report.time);
         Ok(Exit::Yes)
     }
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 use crate::files::{Cluster, open};
-use crate::show::{Form, VERSION, meaning, table, word};
+use crate::show::{Form, VERSION, meaning, names, table, word};
 
 /// Judge a proof, with nothing but the cluster's trust file. No network.
 #[derive(Debug, Args)]
@@ -212,7 +212,7 @@ fn passed(place: usize, report: &Report) -> (&'static str, String) {
             Verdict::Withdrawn => format!("{} signed the withdrawal", terms.sender.address),
             Verdict::Expired => "none is needed: the deadline had passed".to_owned(),
         },
-        (3, _) => format!("voted for by {}; recorded at {}", report.voters.join(", "), report.time),
+        (3, _) => format!("voted for by {}; recorded at {}", names(&report.voters), report.time),
         (4, _) => format!("the cluster's, for {}", report.verdict),
         (_, Opening::Shown { bytes }) => format!("{bytes} bytes, as the sender signed them"),
         (_, Opening::Fraud(garbage)) => format!("the sender locked something else than it signed: {garbage}"),

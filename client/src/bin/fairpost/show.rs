@@ -120,6 +120,13 @@ pub(crate) fn table(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
+/// Names in their order.
+pub(crate) fn names(names: &[String]) -> String {
+    let mut sorted = names.to_vec();
+    sorted.sort();
+    sorted.join(", ")
+}
+
 /// A verdict in a word for programs; none is "undecided".
 pub(crate) fn word(verdict: Option<Verdict>) -> String {
     verdict.map_or_else(|| "undecided".to_owned(), |verdict| verdict.to_string().to_lowercase())
