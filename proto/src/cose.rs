@@ -16,7 +16,8 @@
 //!   `no_flipped_bit_of_an_entry_is_its_leaders`).
 //! - Parsing is not believing: [`Signed::verify`] checks the signature, strictly (RFC 8032 §5.1.7, small-order keys
 //!   and non-canonical points refused), under a key that the caller chose (vectors whose name has `signature` or
-//!   `signed`; test `a_forged_signature_is_found`).
+//!   `signed`; tests `a_forged_signature_is_found`,
+//!   `a_key_under_which_everything_seems_signed_verifies_nothing`).
 //! - Whatever bytes come, the answer is an object or an [`Error`] (tests `random_bytes_never_panic`,
 //!   `spoiled_pieces_never_panic`).
 

@@ -288,3 +288,23 @@ fn nobody_signs_in_the_name_of_anothers_certificate() {
         matches!(error, cose::Error::ForeignCertificate { certified, held } if (certified, held) == expected)
     );
 }
+
+#[test]
+fn a_key_under_which_everything_seems_signed_verifies_nothing() {
+    // Under the identity as a key, R = B and s = 1 satisfy RFC 8032's equation for any message at all.
+    let world = world();
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let weak = ed25519_dalek::VerifyingKey::from_bytes(&identity).unwrap();
+    let mut signature = [0x66; 64];
+    (signature[0], signature[32]) = (0x58, 1);
+    signature[33..].fill(0);
+    let bare = ed25519_dalek::Signature::from_bytes(&signature);
+    assert!(ed25519_dalek::Verifier::verify(&weak, b"anything", &bare).is_ok());
+
+    let mut vote = world.vote(0, &world.leaf(Verdict::Released), |_| {}).0.bytes().to_vec();
+    let start = vote.len() - signature.len();
+    vote[start..].copy_from_slice(&signature);
+    let outcome = Signed::<Vote>::parse(&vote).unwrap().verify(&weak);
+    assert!(matches!(outcome, Err(cose::Error::Signature { .. })));
+}
