@@ -2,9 +2,9 @@
 //!
 //! # Guarantees
 //!
-//! - A file is made with mode 0600, and one that others can open is not read ([`read`]; test
+//! - A file is made with mode 0600, and one that others can open is not read (`read`; test
 //!   `a_file_that_others_may_read_is_refused`).
-//! - A file is replaced whole or not at all ([`replace`]).
+//! - A file is replaced whole or not at all (`replace`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

@@ -29,10 +29,10 @@ pub(crate) struct Seal {
     #[command(flatten)]
     cluster: Cluster,
     /// Who can read the mail once it is released.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "FAIRPOST_PROTOCOL")]
     protocol: Choice,
     /// How long the recipient has to accept: 90s, 5m, 12h, 3d.
-    #[arg(long, value_name = "TIME", default_value = "3d", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "3d", env = "FAIRPOST_EXPIRES", value_parser = span)]
     expires: Span,
     /// Write the sealed part alone, not a mail around it.
     #[arg(long)]

@@ -46,18 +46,25 @@ impl Demo {
             let (mut interrupt, mut terminate) =
                 (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
             tokio::select! {
-                told = Box::pin(story::tell(&folder)) => told,
-                _ = interrupt.recv() => bail!("interrupted"),
-                _ = terminate.recv() => bail!("terminated"),
+                told = Box::pin(story::tell(&folder)) => told.map(|()| true),
+                _ = interrupt.recv() => Ok(false),
+                _ = terminate.recv() => Ok(false),
             }
         });
-        if let (Err(_), Some(temporary)) = (&told, temporary) {
-            eprintln!(
-                "\nAll files of the demo, the servers' logs among them, are in {}.",
-                temporary.keep().display()
-            );
+        match (told, temporary) {
+            (Ok(true), _) => Ok(Exit::Yes),
+            (Ok(false), _) => bail!("the demo was interrupted; its servers have been stopped"),
+            (Err(error), temporary) => {
+                if let Some(temporary) = temporary {
+                    let path = temporary.keep();
+                    eprintln!(
+                        "\nAll files of the demo, the servers' logs among them, are in {}.",
+                        path.display()
+                    );
+                }
+                Err(error.context("the demo did not go as it should"))
+            }
         }
-        told.context("the demo did not go as it should").map(|()| Exit::Yes)
     }
 }
 
