@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
-use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
 use fairpost_api::v1::admin_client::AdminClient;
+use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
 use fairpost_ops::operator::Operator;
 use fairpost_proto::trust::Trust;
 use tempfile::TempDir;
@@ -36,7 +36,22 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// What `work` gives, or an error when it takes longer than a test may.
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> anyhow::Result<T> {
-    tokio::time::timeout(PATIENCE, work).await.with_context(|| format!("{what} took longer than {PATIENCE:?}"))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .with_context(|| format!("{what} took longer than {PATIENCE:?}"))
+}
+
+/// What `probe` gives, once it gives something: for what no event tells of.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
+    let asking = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    within(what, asking).await
 }
 
 /// How a cluster is made.
@@ -166,7 +181,15 @@ impl Cluster {
     /// Waits until a node's process has ended by itself.
     pub async fn ended(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
         let mut process = self.node(index)?.process.take().context("the node does not run")?;
-        within("a node's end", tokio::task::spawn_blocking(move || process.wait())).await??.map_err(Into::into)
+        within("a node's end", tokio::task::spawn_blocking(move || process.wait()))
+            .await??
+            .map_err(Into::into)
+    }
+
+    /// Stops a node as an operator would, with SIGTERM, and waits for its end.
+    pub async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
+        self.signal(index, "TERM")?;
+        self.ended(index).await
     }
 
     /// What a node has logged so far.
@@ -194,7 +217,9 @@ impl Cluster {
         let mut health = HealthClient::new(self.channel(index)?);
         let waiting = async {
             loop {
-                if let Some(status) = self.node(index)?.process.as_mut().and_then(|process| process.try_wait().ok()?) {
+                if let Some(status) =
+                    self.node(index)?.process.as_mut().and_then(|process| process.try_wait().ok()?)
+                {
                     bail!("the node ended with {status}");
                 }
                 match health.watch(HealthCheckRequest { service: String::new() }).await {
@@ -211,7 +236,9 @@ impl Cluster {
             }
         };
         let ready = within("a node's readiness", waiting).await;
-        ready.and_then(|ready| ready).with_context(|| format!("the log of node {index}:\n{}", self.log(index)))
+        ready
+            .and_then(|ready| ready)
+            .with_context(|| format!("the log of node {index}:\n{}", self.log(index)))
     }
 
     /// How a node is.
@@ -222,19 +249,29 @@ impl Cluster {
 
     /// The index of the node that leads.
     pub async fn leader(&self) -> anyhow::Result<usize> {
-        let looking = async {
-            loop {
-                for index in 0..self.nodes.len() {
-                    if self.nodes.get(index).is_some_and(|node| node.process.is_some())
-                        && self.status(index).await.is_ok_and(|status| status.role == "leader")
-                    {
-                        return index;
-                    }
+        let runs = |index: &usize| self.nodes.get(*index).is_some_and(|node| node.process.is_some());
+        let running: Vec<usize> = (0..self.nodes.len()).filter(runs).collect();
+        self.leader_among(&running).await
+    }
+
+    /// The index of the node that leads, where only these are asked: others may hang.
+    pub async fn leader_among(&self, nodes: &[usize]) -> anyhow::Result<usize> {
+        let leads = async || {
+            for index in nodes {
+                if self.status(*index).await.is_ok_and(|status| status.role == "leader") {
+                    return Some(*index);
                 }
-                tokio::time::sleep(RETRY).await;
             }
+            None
         };
-        within("finding the leader", looking).await
+        eventually("finding the leader", leads).await
+    }
+
+    /// What a node's gRPC health service says of `service`; the empty name is the whole node.
+    pub async fn health(&self, index: usize, service: &str) -> anyhow::Result<ServingStatus> {
+        let mut health = HealthClient::new(self.channel(index)?);
+        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await?;
+        Ok(answer.into_inner().status())
     }
 }
 

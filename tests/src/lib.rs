@@ -3,8 +3,12 @@
 //! The binaries are those beside the test's own executable (`target/<profile>/`): `make test` builds them first.
 //! Everything that a test started is stopped, by process id, when its [`Cluster`] goes out of scope.
 
+mod ask;
 mod cluster;
+mod command;
 mod people;
 
-pub use cluster::{Cluster, Node, Settings, binary, within};
-pub use people::{People, mail, open, prove};
+pub use ask::{call, envelope, get_proof, request, undecided};
+pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
+pub use command::{Ended, run};
+pub use people::{Fraud, People, certified, mail, open, prove};

@@ -11,4 +11,5 @@
 mod exchange;
 mod hostile;
 mod kill;
+mod running;
 mod start;

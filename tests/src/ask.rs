@@ -1,0 +1,71 @@
+//! Calls made by hand, to one node and no other: what no honest client sends, and what only this node can answer.
+
+use fairpost::identity::Identity;
+use fairpost_api::v1::exchange_client::ExchangeClient;
+use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
+use fairpost_proto::cose::Signed;
+use fairpost_proto::evidence::Nro;
+use fairpost_proto::ids::ClusterId;
+use fairpost_proto::request::{self, Method, Request};
+use rand::RngCore as _;
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// The request that an honest party would sign now.
+pub fn request(cluster: ClusterId, method: Method, nro: &Signed<Nro>, evidence: Option<&[u8]>) -> Request {
+    let mut nonce = [0; 16];
+    rand::rngs::OsRng.fill_bytes(&mut nonce);
+    Request {
+        cluster,
+        method,
+        exchange: nro.payload().terms.exchange(),
+        body: request::body_digest(nro.bytes(), evidence),
+        time: fairpost::now(),
+        nonce,
+    }
+}
+
+/// The message around a request that `signer` signs.
+pub fn envelope(
+    signer: &Identity,
+    request: Request,
+    nro: &[u8],
+    evidence: Option<&[u8]>,
+) -> anyhow::Result<PartyRequest> {
+    let request = signer.sign(request)?.bytes().to_vec();
+    Ok(PartyRequest { request, nro: nro.to_vec(), evidence: evidence.unwrap_or_default().to_vec() })
+}
+
+/// Calls a method that answers with an outcome; for the proof, see [`get_proof`].
+pub async fn call(node: &Channel, method: Method, message: PartyRequest) -> Result<Outcome, Status> {
+    let mut client = ExchangeClient::new(node.clone());
+    let answer = match method {
+        Method::Redeem => client.redeem(message).await,
+        Method::Withdraw => client.withdraw(message).await,
+        Method::Refuse => client.refuse(message).await,
+        Method::Status | Method::Proof => client.get_status(message).await,
+    };
+    answer.map(tonic::Response::into_inner)
+}
+
+/// Asks one node for the parts of a proof.
+pub async fn get_proof(
+    node: &Channel,
+    cluster: ClusterId,
+    party: &Identity,
+    nro: &Signed<Nro>,
+) -> anyhow::Result<ProofParts> {
+    let message = envelope(party, request(cluster, Method::Proof, nro, None), nro.bytes(), None)?;
+    Ok(ExchangeClient::new(node.clone()).get_proof(message).await?.into_inner())
+}
+
+/// Whether this node says that the exchange is undecided.
+pub async fn undecided(
+    node: &Channel,
+    cluster: ClusterId,
+    party: &Identity,
+    nro: &Signed<Nro>,
+) -> anyhow::Result<bool> {
+    let message = envelope(party, request(cluster, Method::Status, nro, None), nro.bytes(), None)?;
+    Ok(call(node, Method::Status, message).await?.state() == State::Undecided)
+}
