@@ -13,7 +13,8 @@ use fairpost_proto::request::Method;
 use fairpost_proto::verify::{self, Opening as Seen};
 use std::io::Read as _;
 use support::Behaviour::{
-    Dead, Hanging, Honest, Impostor, Rejecting, Silent, SwappedVerdict, Unavailable, Undecided, WrongToken,
+    Dead, ForgedEvidence, Hanging, Honest, Impostor, Rejecting, Silent, SwappedVerdict, Unavailable,
+    Undecided, WrongToken,
 };
 use support::{MAIL, World};
 
@@ -32,9 +33,18 @@ fn client(world: &World, options: Options) -> Client {
 
 #[tokio::test]
 async fn a_mail_opens_and_its_delivery_is_proved_although_the_first_nodes_are_of_no_use() {
-    for first in
-        [Dead, Silent, Hanging, Unavailable, WrongToken, SwappedVerdict, Undecided, Rejecting, Impostor]
-    {
+    for first in [
+        Dead,
+        Silent,
+        Hanging,
+        Unavailable,
+        WrongToken,
+        SwappedVerdict,
+        ForgedEvidence,
+        Undecided,
+        Rejecting,
+        Impostor,
+    ] {
         let world = World::new();
         let _nodes = world.serve([first, Honest, Honest, Honest]);
         let client = client(&world, options());
@@ -57,7 +67,7 @@ async fn a_mail_opens_and_its_delivery_is_proved_although_the_first_nodes_are_of
 
 #[tokio::test]
 async fn a_node_with_a_wrong_token_is_not_believed() {
-    for liar in [WrongToken, SwappedVerdict] {
+    for liar in [WrongToken, SwappedVerdict, ForgedEvidence] {
         let world = World::new();
         let _nodes = world.serve([liar, Dead, Dead, Dead]);
         let mail = world.sealed_mail(Protocol::Cmp1);

@@ -139,8 +139,9 @@ impl Config {
         if !path.is_file() {
             return Err(Error::Missing(path.to_owned()));
         }
-        let figment =
-            Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed(ENVIRONMENT).ignore(OWN).split("__"));
+        let figment = Figment::new()
+            .merge(Toml::file_exact(path))
+            .merge(Env::prefixed(ENVIRONMENT).ignore(OWN).split("__"));
         let mut config: Self = figment
             .extract()
             .map_err(|source| Error::Invalid { path: path.to_owned(), source: Box::new(source) })?;

@@ -15,7 +15,8 @@ use crate::terms;
 
 /// The certificate extension that carries the binding: a random GUID under the arc that Microsoft gives to such
 /// (1.2.840.113556.1.8000.2554), in seven small parts, because common X.509 libraries refuse arcs of 64 bits.
-pub const OID: &[u64] = &[1, 2, 840, 113_556, 1, 8000, 2554, 20_676, 5703, 19_452, 33_135, 52_164, 5_941_775, 12_277_652];
+pub const OID: &[u64] =
+    &[1, 2, 840, 113_556, 1, 8000, 2554, 20_676, 5703, 19_452, 33_135, 52_164, 5_941_775, 12_277_652];
 
 /// Why a TLS key does not speak for an identity.
 #[derive(Debug, thiserror::Error)]

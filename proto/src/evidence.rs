@@ -330,9 +330,11 @@ pub fn check_nro(view: &View, bytes: &[u8], at: Timestamp) -> Result<Signed<Nro>
     }
     let address = &terms.sender.address;
     let valid = |moment| {
-        chain
-            .verify(view.anchors(), address.as_str(), moment)
-            .map_err(|source| Error::Certificate { what, address: address.clone(), source })
+        chain.verify(view.anchors(), address.as_str(), moment).map_err(|source| Error::Certificate {
+            what,
+            address: address.clone(),
+            source,
+        })
     };
     // At the deadline, too, anchors and all: else an expiry could not be proved.
     valid(terms.expires)?;

@@ -23,8 +23,8 @@ pub mod sealed;
 pub mod terms;
 pub mod threshold;
 pub mod trust;
+#[cfg(test)]
+mod vectors;
 pub mod verify;
 pub mod view;
 pub mod vote;
-#[cfg(test)]
-mod vectors;

@@ -61,8 +61,10 @@ pub enum Behaviour {
     Unavailable,
     /// It says Released with another exchange's token.
     WrongToken,
-    /// It says Withdrawn with the token for Released.
+    /// It says Withdrawn with the token for Released; its proofs say Refused.
     SwappedVerdict,
+    /// Its evidence has a bit of the signature changed.
+    ForgedEvidence,
     /// It says undecided to everything.
     Undecided,
     /// It rejects everything.
@@ -364,29 +366,43 @@ impl Node {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             self.world.decide(&nro, verdict, Some(asked.evidence), now);
         }
-        self.outcome(exchange)
+        self.outcome(&nro)
     }
 
-    fn outcome(&self, exchange: ExchangeId) -> Given<Outcome> {
-        let (state, token) = match (self.behaviour, self.world.verdict(&exchange)) {
-            (Behaviour::Undecided, _) => (State::Undecided, None),
+    fn outcome(&self, nro: &Signed<Nro>) -> Given<Outcome> {
+        let exchange = nro.payload().terms.exchange();
+        let standing = self.world.verdict(&exchange);
+        let token = |verdict, exchange| Some(self.world.token(verdict, exchange));
+        // Liars are allied with the parties: what these sign is at hand.
+        let (said, token) = match (self.behaviour, standing) {
+            (Behaviour::Undecided, _) => (None, None),
             (Behaviour::WrongToken, _) => {
-                (State::Released, Some(self.world.token(Verdict::Released, ExchangeId::new([7; 32]))))
+                (Some(Verdict::Released), token(Verdict::Released, ExchangeId::new([7; 32])))
             }
-            (Behaviour::SwappedVerdict, _) => {
-                (State::Withdrawn, Some(self.world.token(Verdict::Released, exchange)))
-            }
-            (_, None) => (State::Undecided, None),
-            (_, Some(verdict)) => (state(verdict), Some(self.world.token(verdict, exchange))),
+            (Behaviour::SwappedVerdict, _) => (Some(Verdict::Withdrawn), token(Verdict::Released, exchange)),
+            (Behaviour::ForgedEvidence, _) => (Some(Verdict::Released), token(Verdict::Released, exchange)),
+            (_, standing) => (standing, standing.and_then(|verdict| token(verdict, exchange))),
         };
         let ledger = self.world.ledger.lock().unwrap();
-        let evidence = ledger.get(&exchange).and_then(|decided| decided.evidence.clone());
+        let evidence = match (standing, said) {
+            (Some(standing), Some(said)) if standing == said => ledger[&exchange].evidence.clone(),
+            (_, said) => said.and_then(|verdict| self.world.evidence(nro, verdict)),
+        };
         Ok(Response::new(Outcome {
-            state: state.into(),
+            state: said.map_or(State::Undecided, state).into(),
             token: token.map(|token| token.to_bytes().to_vec()).unwrap_or_default(),
-            evidence: evidence.unwrap_or_default(),
+            evidence: self.maybe_forged(evidence).unwrap_or_default(),
             server_time_millis: fairpost::now().millis(),
         }))
+    }
+
+    fn maybe_forged(&self, mut evidence: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        if self.behaviour == Behaviour::ForgedEvidence
+            && let Some(last) = evidence.as_mut().and_then(|bytes| bytes.last_mut())
+        {
+            *last ^= 1;
+        }
+        evidence
     }
 
     fn expire(&self, nro: &Signed<Nro>) {
@@ -424,7 +440,7 @@ impl ExchangeService for Node {
         self.misbehave(Method::Status).await?;
         let nro = self.admit(Method::Status, request.get_ref())?;
         self.expire(&nro);
-        self.outcome(nro.payload().terms.exchange())
+        self.outcome(&nro)
     }
 
     async fn get_proof(&self, request: Request<PartyRequest>) -> Given<ProofParts> {
@@ -440,9 +456,10 @@ impl ExchangeService for Node {
         let verdict = decided.leaf.verdict;
         let about = if self.behaviour == Behaviour::WrongToken { ExchangeId::new([7; 32]) } else { exchange };
         Ok(Response::new(ProofParts {
-            state: state(verdict).into(),
+            state: if self.behaviour == Behaviour::SwappedVerdict { State::Refused } else { state(verdict) }
+                .into(),
             nro: decided.nro.clone(),
-            evidence: decided.evidence.clone().unwrap_or_default(),
+            evidence: self.maybe_forged(decided.evidence.clone()).unwrap_or_default(),
             certificate: self.world.certificate(decided.leaf).to_bytes(),
             token: self.world.token(verdict, about).to_bytes().to_vec(),
         }))

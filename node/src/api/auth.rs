@@ -49,7 +49,9 @@ impl Gate {
             None if self.view.member_by_key(key).is_some() => self.member(request).map(|_| ()),
             None => {
                 let epoch = self.view.epoch();
-                Err(refuse(format!("only operators and members may call this, and {key} is neither in epoch {epoch}")))
+                Err(refuse(format!(
+                    "only operators and members may call this, and {key} is neither in epoch {epoch}"
+                )))
             }
         }
     }

@@ -184,7 +184,11 @@ mod tests {
         assert_eq!(limit(&request, Duration::from_secs(10)), Duration::from_secs(10));
         assert_eq!(patience(&request, Duration::from_secs(10)), Duration::from_secs(10));
         request.metadata_mut().insert("grpc-timeout", "1S".parse().unwrap());
-        assert_eq!(patience(&request, Duration::from_secs(10)), Duration::from_millis(900), "before the caller gives up");
+        assert_eq!(
+            patience(&request, Duration::from_secs(10)),
+            Duration::from_millis(900),
+            "before the caller gives up"
+        );
         for odd in ["", "S", "1", "1x", "123456789S", "-1S"] {
             assert_eq!(parse_timeout(odd), None, "{odd}");
         }

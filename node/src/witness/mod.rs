@@ -29,10 +29,10 @@
 pub mod collect;
 #[cfg(test)]
 mod harness;
-#[cfg(test)]
-mod service_tests;
 pub mod metrics;
 pub mod rules;
 pub mod service;
+#[cfg(test)]
+mod service_tests;
 pub mod store;
 pub mod tally;

@@ -75,7 +75,11 @@ impl Peers for Link {
 }
 
 impl Shares for Link {
-    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+    fn share(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+    ) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
         let handle = self.handle(member);
         let lies = self.net.liars.lock().contains(&member);
         let world = Arc::clone(&self.world);
@@ -241,7 +245,8 @@ async fn lost_votes_are_asked_for_and_without_a_quorum_there_is_no_share() {
     let cluster = Cluster::start().await;
     *cluster.net.lost.lock() = vec![2, 3];
     let exchange = cluster.order(1, Verdict::Released).await;
-    let early = tokio::time::timeout(Duration::from_millis(600), cluster.members[0].witness.certified(&exchange));
+    let early =
+        tokio::time::timeout(Duration::from_millis(600), cluster.members[0].witness.certified(&exchange));
     assert!(early.await.is_err(), "two votes are no certificate");
     for member in &cluster.members {
         let decided = member.ledger.exchange(&exchange).unwrap().unwrap();

@@ -188,8 +188,12 @@ impl Store {
         for (block, leaves) in choices {
             number += 1;
             let ballot = tally::root(block, leaves);
-            let record =
-                Writer::new().array(3).uint(number).bytes(leaves.as_bytes()).bytes(ballot.as_bytes()).finish();
+            let record = Writer::new()
+                .array(3)
+                .uint(number)
+                .bytes(leaves.as_bytes())
+                .bytes(ballot.as_bytes())
+                .finish();
             ops.put(BALLOTS, block.sequence.to_be_bytes(), record);
             for (_, leaf) in block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place)) {
                 ops.put(VOTED, leaf.exchange.as_bytes(), leaf.hash().as_bytes().to_vec());

@@ -58,7 +58,8 @@ fn flip(hash: &Digest, bit: usize) -> Digest {
 #[test]
 fn the_published_reference_tree_has_its_published_roots() {
     for vector in load("merkle/reference.json") {
-        let hashes: Vec<Digest> = byte_strings(&vector, "leaves").iter().map(|leaf| leaf_hash(leaf)).collect();
+        let hashes: Vec<Digest> =
+            byte_strings(&vector, "leaves").iter().map(|leaf| leaf_hash(leaf)).collect();
         for (size, published) in (1..).zip(digests(&vector, "roots")) {
             let tree = &hashes[..size];
             assert_eq!(root(tree), published, "of {size} leaves");

@@ -85,8 +85,16 @@ async fn any_node_serves_any_client(cluster: &Cluster, people: &People) {
         let options = Options { first: Some(first), ..Options::default() };
         let client = Client::new(cluster.trust.clone(), options).unwrap();
         let mut other = people.seal(cluster, Protocol::Cmp1, HOUR).unwrap();
-        assert_eq!(open(&client, people, &mut other).await.unwrap(), mail(), "a fresh exchange at node {first}");
-        assert_eq!(open(&client, people, &mut sealed).await.unwrap(), mail(), "the same exchange at node {first}");
+        assert_eq!(
+            open(&client, people, &mut other).await.unwrap(),
+            mail(),
+            "a fresh exchange at node {first}"
+        );
+        assert_eq!(
+            open(&client, people, &mut sealed).await.unwrap(),
+            mail(),
+            "the same exchange at node {first}"
+        );
         assert_eq!(prove(&client, people, &mut sealed).await.unwrap().verdict, Verdict::Released);
     }
 }

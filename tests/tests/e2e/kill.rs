@@ -15,7 +15,8 @@ const HOUR: Span = Span::from_seconds(3600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_at_any_moment_leaves_every_exchange_released_or_ready_to_be_completed() {
-    let seed = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let seed =
+        std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("{SEED}={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut cluster = Cluster::start(Settings::default()).await.unwrap();
@@ -23,7 +24,8 @@ async fn a_node_killed_at_any_moment_leaves_every_exchange_released_or_ready_to_
     for round in 0..ROUNDS {
         // The contact, the leader or any other: whoever the numbers hit.
         let (contact, victim) = (random.gen_range(0..4), random.gen_range(0..4));
-        let (moment, protocol) = (random.gen_range(0..60), if random.r#gen() { Protocol::Cmp1 } else { Protocol::Cmp2 });
+        let (moment, protocol) =
+            (random.gen_range(0..60), if random.r#gen() { Protocol::Cmp1 } else { Protocol::Cmp2 });
         let options = Options {
             first: Some(contact),
             attempt: Duration::from_secs(3),
@@ -41,14 +43,17 @@ async fn a_node_killed_at_any_moment_leaves_every_exchange_released_or_ready_to_
             cluster.kill(victim).unwrap();
         };
         let ((opened, mut sealed), ()) = tokio::join!(redeeming, killing);
-        let context = format!("round {round}: contact {contact}, {victim} killed after {moment} ms, {exchange}");
+        let context =
+            format!("round {round}: contact {contact}, {victim} killed after {moment} ms, {exchange}");
         println!("{context}");
         // With three of four nodes alive the receipt was accepted at once, or by asking again.
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 println!("{context}: {error:#}; asking again");
-                open(&client, &people, &mut sealed).await.unwrap_or_else(|error| panic!("{context}: {error:#}"))
+                open(&client, &people, &mut sealed)
+                    .await
+                    .unwrap_or_else(|error| panic!("{context}: {error:#}"))
             }
         };
         assert_eq!(opened, mail(), "{context}");
@@ -57,7 +62,8 @@ async fn a_node_killed_at_any_moment_leaves_every_exchange_released_or_ready_to_
         // Whoever opened can be proved against, also by the node that was dead.
         let options = Options { first: Some(victim), ..options };
         let client = Client::new(cluster.trust.clone(), options).unwrap();
-        let report = prove(&client, &people, &mut sealed).await.unwrap_or_else(|error| panic!("{context}: {error:#}"));
+        let report =
+            prove(&client, &people, &mut sealed).await.unwrap_or_else(|error| panic!("{context}: {error:#}"));
         assert_eq!(report.verdict, Verdict::Released, "{context}");
     }
 }

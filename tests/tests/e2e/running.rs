@@ -48,8 +48,8 @@ fn through(cluster: &Cluster, first: usize) -> Client {
 
 /// The sample of a metric with these labels, out of the exporter's text.
 fn sample(text: &str, metric: &str) -> f64 {
-    let lines = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
-    lines.last().unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().unwrap()
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    lines.next_back().unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().unwrap()
 }
 
 async fn metrics(cluster: &Cluster, node: usize) -> String {

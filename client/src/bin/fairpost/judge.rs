@@ -109,7 +109,7 @@ const STEPS: [&str; 6] = ["trust", "NRO", "evidence", "certificate", "token", "o
 const fn step(error: &verify::Error) -> usize {
     use verify::Error as E;
     match error {
-        E::Cluster { .. } | E::Key { .. } | E::Epoch { .. } => 0,
+        E::Cluster { .. } | E::Epoch { .. } => 0,
         E::Nro(_) => 1,
         E::Evidence(_) => 2,
         E::LeafExchange { .. }
