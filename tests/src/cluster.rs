@@ -90,6 +90,8 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     operator: Operator,
     folder: TempDir,
+    /// Keeps the ports of nodes that are down from other tests.
+    _ports: TcpListener,
 }
 
 impl Cluster {
@@ -109,11 +111,12 @@ impl Cluster {
     pub fn make(settings: Settings) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("cluster");
+        let (base, ports) = free_ports(settings.nodes)?;
         let made = Command::new(binary("fairpostctl"))
             .args(["init", "--name", "test", "--dir"])
             .arg(&path)
             .args(["--nodes", &settings.nodes.to_string()])
-            .args(["--base-port", &free_ports(settings.nodes)?.to_string()])
+            .args(["--base-port", &base.to_string()])
             .args(["--skew-ms", &settings.skew_millis.to_string()])
             .args(["--grace-ms", &settings.grace_millis.to_string()])
             .args(["--shortest-lifetime-s", "1"])
@@ -128,7 +131,7 @@ impl Cluster {
             process: None,
         });
         let nodes = nodes.collect();
-        Ok(Self { trust, nodes, operator, folder })
+        Ok(Self { trust, nodes, operator, folder, _ports: ports })
     }
 
     /// The cluster's folder, as `fairpostctl init` made it.
@@ -287,18 +290,28 @@ impl Drop for Cluster {
     }
 }
 
-/// A base port such that all ports that `fairpostctl init` derives from it are free right now.
-fn free_ports(nodes: usize) -> anyhow::Result<u16> {
+/// Below the ports that systems give to outgoing connections (Linux: from 32768 on): one of those could take a node's
+/// port while the node is down.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// How many ports a cluster has to itself: `fairpostctl init` takes base + node, and base + 100 + node.
+const STRIDE: u16 = 200;
+
+/// A base port, and what keeps other tests, of any process, from taking it as well: a listener on that very port,
+/// which no node uses.
+fn free_ports(nodes: usize) -> anyhow::Result<(u16, TcpListener)> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests in one process take turns; processes begin at different places.
-    let start = (std::process::id() % 150) as u16 * 200;
-    for _ in 0..500 {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(200);
-        let base = 20_000 + start.wrapping_add(step) % 30_000;
-        let free = (1..=nodes as u16).flat_map(|node| [base + node, base + 100 + node]);
-        if free.map(|port| TcpListener::bind(("127.0.0.1", port))).all(|bound| bound.is_ok()) {
-            return Ok(base);
+    let slots = (PORTS.end - PORTS.start) / STRIDE;
+    // Processes begin at different places.
+    let start = (std::process::id() % u32::from(slots)) as u16;
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    for _ in 0..slots {
+        let slot = (start + NEXT.fetch_add(1, Ordering::Relaxed) % slots) % slots;
+        let base = PORTS.start + slot * STRIDE;
+        let Ok(reserved) = bind(base) else { continue };
+        if (1..=nodes as u16).flat_map(|node| [base + node, base + 100 + node]).all(|port| bind(port).is_ok())
+        {
+            return Ok((base, reserved));
         }
     }
-    bail!("no free ports")
+    bail!("no free ports in {PORTS:?}")
 }
