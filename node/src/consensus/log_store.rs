@@ -23,7 +23,6 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, BytesMut};
 use fairpost_proto::ids::Timestamp;
@@ -86,15 +85,6 @@ pub enum Error {
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// The time of this machine's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // A clock before 1970 or after 9999 is wrong; either end is far from every entry's time.
-        u64::try_from(now.as_millis()).ok().and_then(Timestamp::from_millis).unwrap_or(Timestamp::MAX)
-    })
-}
 
 /// Raft's log. Clones are the same log.
 #[derive(Clone)]

@@ -46,7 +46,7 @@ mod tests;
 
 pub use codec::Error as CodecError;
 pub use handle::{Error, Handle, Refusal};
-pub use log_store::{Clock, Error as LogError, LogStore, system_clock};
+pub use log_store::{Clock, Error as LogError, LogStore};
 pub use network::CHUNK_BYTES;
 pub use node::{Options, start};
 pub use snapshot::Error as SnapshotError;

@@ -3,9 +3,11 @@
 //! It has no rules of its own: [`super::rules`] says what may be signed, [`super::tally`] what counts, and
 //! [`super::store`] has it on disk before it is signed or told.
 //!
-//! One task ([`Service`]) owns the tallies and does all that changes them, so there is no order to get wrong: it takes
-//! the ledger's new entries, and votes as they come in, and asks for votes that are missing. Shares are given by whoever
-//! asks the [`Handle`], from what the store has.
+//! One task ([`Service`]) votes, counts and certifies, so there is no order to get wrong: it takes the ledger's new
+//! entries, and votes as they come in, and asks for votes that are missing. Shares are given by whoever asks the
+//! [`Handle`], from what the store has; it changes nothing but what is kept in memory.
+
+mod handle;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,10 +15,9 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use fairpost_proto::cose::Signed as Cose;
-use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
-use fairpost_proto::threshold::{Message, Share};
+use fairpost_proto::ids::Timestamp;
 use fairpost_proto::view::View;
-use fairpost_proto::vote::{Certificate, Vote};
+use fairpost_proto::vote::Vote;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -25,7 +26,7 @@ use super::metrics;
 use super::rules::{self, Refusal, Seen};
 use super::store::{self, Standing, Store};
 use super::tally::{self, Counted, Leaves, Problem, Tally};
-use crate::ledger::{Block, Exchange};
+use crate::ledger::Block;
 use crate::membership::KeySource;
 use crate::store::Ledger;
 
@@ -391,112 +392,6 @@ impl Inner {
         for sequence in complete.iter().take(tallies.len() - KEPT) {
             tallies.remove(sequence);
         }
-    }
-}
-
-impl Handle {
-    /// Whether this server signs at all.
-    pub fn may_sign(&self) -> bool {
-        self.0.handle_may_sign()
-    }
-
-    /// Why it does not, if it does not.
-    pub fn closed_because(&self) -> Option<String> {
-        match &self.0.standing {
-            Standing::Open => None,
-            Standing::Lost { expected, found } => Some(format!(
-                "the share is bound to witness store {expected}, and here is {}; this node needs a new share",
-                found.as_deref().unwrap_or("none")
-            )),
-        }
-    }
-
-    /// The last entry that this server has voted on.
-    pub fn voted(&self) -> Result<u64, Error> {
-        Ok(self.0.store.last_chosen()?)
-    }
-
-    /// How many of the entries in memory still lack a certificate.
-    pub fn uncertified(&self) -> usize {
-        let view = &self.0.options.view;
-        let tallies = self.0.tallies.lock();
-        tallies.values().map(|tally| tally.block().leaves.len() - tally.certified(view).len()).sum()
-    }
-
-    /// Hands in votes of other members. They are checked before they count; when too many wait, they are dropped.
-    pub fn receive(&self, votes: Vec<Received>) {
-        for vote in votes {
-            if self.0.received.try_send(vote).is_err() {
-                debug!("too many votes wait to be counted: one is dropped, and will be asked for");
-            }
-        }
-    }
-
-    /// The votes that this server has on an entry.
-    pub fn votes(&self, sequence: u64) -> Result<Vec<Received>, Error> {
-        if let Some(tally) = self.0.tallies.lock().get(&sequence) {
-            return Ok(tally.votes().map(Received::from).collect());
-        }
-        let Some(block) = self.0.options.ledger.block(sequence)? else { return Ok(Vec::new()) };
-        let mut votes: Vec<Received> = self.0.store.certificate(&block)?.iter().map(Received::from).collect();
-        if self.may_sign() {
-            let own = self.0.sign(&block)?;
-            votes.extend(
-                own.iter()
-                    .filter(|own| !votes.iter().any(|vote| vote.vote.bytes() == own.vote.bytes()))
-                    .map(Received::from)
-                    .collect::<Vec<_>>(),
-            );
-        }
-        Ok(votes)
-    }
-
-    /// Keeps, synced, that a receipt was seen.
-    pub async fn saw_receipt(&self, exchange: &ExchangeId, seen: Timestamp) -> Result<(), Error> {
-        Ok(self.0.store.put_receipt(exchange, seen).await?)
-    }
-
-    /// The certificate of a decided exchange, if it is stored here.
-    pub fn certificate(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
-        let Some(block) = self.0.options.ledger.block(exchange.sequence)? else { return Ok(None) };
-        let mut tally = Tally::new(block);
-        for counted in self.0.store.certificate(tally.block())? {
-            tally.restore(&self.0.options.view, counted);
-        }
-        Ok(tally.certificate(&self.0.options.view, exchange.place as usize))
-    }
-
-    /// Waits until the certificate of an exchange is stored here; gives the decided exchange.
-    pub async fn certified(&self, id: &ExchangeId) -> Result<Exchange, Error> {
-        let mut certified = self.0.certified.subscribe();
-        let mut ledger = self.0.options.ledger.watch();
-        loop {
-            certified.borrow_and_update();
-            ledger.borrow_and_update();
-            if let Some(exchange) = self.0.options.ledger.exchange(id)? {
-                if self.certificate(&exchange)?.is_some() {
-                    return Ok(exchange);
-                }
-                self.0.take_up(exchange.sequence)?;
-            }
-            tokio::select! {
-                changed = certified.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
-                changed = ledger.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
-            }
-        }
-    }
-
-    /// This server's share of the token for a decided exchange, by the rules.
-    pub fn share(&self, exchange: &Exchange) -> Result<(Verdict, Share), Error> {
-        if let Some(reason) = self.closed_because() {
-            return Err(Error::Closed(reason));
-        }
-        let certificate = self.certificate(exchange)?;
-        let leaf = certificate.as_ref().map(Certificate::leaf);
-        let signed = self.0.store.signed(&exchange.leaf.exchange)?;
-        let verdict = rules::may_share(&signed, leaf).inspect_err(metrics::refused)?;
-        let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
-        Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
     }
 }
 
