@@ -10,7 +10,10 @@ use fairpost_api::v1::{NodeStatus, ShareState, State};
 use fairpost_node::config::Config;
 use fairpost_node::store::Store;
 use fairpost_proto::ids::{Protocol, Span, Verdict};
-use fairpost_tests::{Cluster, People, Settings, eventually, get_proof, mail, open, prove};
+use fairpost_proto::request::Method;
+use fairpost_tests::{
+    Cluster, People, Settings, call, envelope, eventually, get_proof, mail, open, prove, request,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -187,6 +190,10 @@ async fn has_proof(cluster: &Cluster, node: usize, people: &People, sealed: &Sea
     let parts = get_proof(&channel, id, &people.sender, sealed.nro()).await.unwrap();
     assert_eq!(parts.state(), State::Released);
     assert!(!parts.certificate.is_empty() && parts.token.len() == 96 && !parts.evidence.is_empty());
+    let asked = request(id, Method::Status, sealed.nro(), None);
+    let message = envelope(&people.recipient, asked, sealed.nro().bytes(), None).unwrap();
+    let outcome = call(&channel, Method::Status, message).await.unwrap();
+    assert_eq!((outcome.state(), outcome.token), (State::Released, parts.token));
 }
 
 /// Waits until a node has decided what the first of the others has, and gives its status.
