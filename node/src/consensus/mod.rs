@@ -23,7 +23,7 @@
 //!   `a_cluster_survives_its_leader`).
 //! - What was acknowledged to a peer survives a kill of this process (test
 //!   `what_was_acknowledged_survives_a_kill`).
-//! - A peer's message never makes this node panic, and never puts a hole in its log (tests in [`message`] and
+//! - A peer's message never makes this node panic, and never puts a hole in its log (tests in `message` and
 //!   [`guard`]).
 
 mod codec;

@@ -3,7 +3,7 @@
 //! # Specification
 //!
 //! Which members are asked first rotates with the exchange id, so that all share the work; the next one is asked when
-//! one fails or [`PATIENCE`] runs out. `q` shares are combined without checking each, and the token is verified. Only
+//! one fails or its patience runs out. `q` shares are combined without checking each, and the token is verified. Only
 //! when that fails is each share checked: the wrong ones are thrown away, their authors named, and others asked.
 //!
 //! # Guarantees
