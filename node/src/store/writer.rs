@@ -17,10 +17,11 @@
 //!   thread itself breaks down, which `on_fatal` is told.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Database, Error, Ops, Store, metrics};
@@ -79,7 +80,8 @@ impl Writer {
     ) -> std::io::Result<(Handle, JoinHandle<Result<(), Error>>)> {
         let (queue, mut receiver) = mpsc::channel(QUEUE);
         let failed = Arc::new(OnceLock::new());
-        let handle = Handle { queue, failed: Arc::clone(&failed), store };
+        let failed_too = Arc::clone(&failed);
+        let (ending, ended) = std_mpsc::channel::<()>();
         let body = move || {
             // The thread must not vanish silently: a panic in a callback stops the node like a failed disk.
             let run = AssertUnwindSafe(|| run(&mut sink, &mut receiver, store, &failed));
@@ -89,19 +91,43 @@ impl Writer {
                 let _ = failed.set(error.clone());
                 on_fatal(error);
             }
+            // The database is closed before anybody is told that this thread has ended.
+            drop((sink, receiver));
+            drop(ending);
             ended
         };
         let thread = thread::Builder::new().name(format!("{}-writer", store.name())).spawn(body)?;
-        Ok((handle, thread))
+        let end = Arc::new(End { ended: Mutex::new(ended), writer: thread.thread().id() });
+        Ok((Handle { queue, failed: failed_too, store, _end: end }, thread))
     }
 }
 
-/// Queues writes for one database. Clones queue for the same.
+/// Queues writes for one database. Clones queue for the same; whoever drops the last waits until what is queued is
+/// written and the thread has ended.
 #[derive(Clone, Debug)]
 pub struct Handle {
     queue: mpsc::Sender<Item>,
     failed: Arc<OnceLock<Error>>,
     store: Store,
+    // Behind the queue, so that it is dropped after it.
+    _end: Arc<End>,
+}
+
+/// Waits, when dropped, for the writer's thread: a process that ends while RocksDB is still being closed aborts.
+#[derive(Debug)]
+struct End {
+    ended: Mutex<std_mpsc::Receiver<()>>,
+    writer: ThreadId,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // An answer may hold the last handle: the thread can't wait for itself.
+        if thread::current().id() != self.writer {
+            // Nothing is ever sent: this returns when the other side is gone.
+            let _ = self.ended.get_mut().recv();
+        }
+    }
 }
 
 impl Handle {
