@@ -79,6 +79,25 @@ async fn a_node_with_a_wrong_token_is_not_believed() {
 }
 
 #[tokio::test]
+async fn a_node_whose_proof_is_for_another_verdict_than_it_says_is_not_believed() {
+    let world = World::new();
+    let _nodes = world.serve([SwappedVerdict, Honest, Honest, Honest]);
+    let mail = world.sealed_mail(Protocol::Cmp1);
+    client(&world, Options { first: Some(1), ..options() }).redeem(&world.recipient, &mail).await.unwrap();
+    // A client that has not met the liar yet, and asks it first.
+    let (_, report) =
+        client(&world, options()).proof(&world.sender, &mail, Disclosure::Content).await.unwrap();
+    assert_eq!(report.verdict, Verdict::Released);
+    let asked: Vec<usize> = world
+        .asked()
+        .iter()
+        .filter(|(_, method)| *method == Method::Proof)
+        .map(|(place, _)| *place)
+        .collect();
+    assert_eq!(asked, [0, 1]);
+}
+
+#[tokio::test]
 async fn a_liar_is_asked_last_from_then_on_and_who_answered_first() {
     let world = World::new();
     let _nodes = world.serve([WrongToken, Honest, Honest, Honest]);
