@@ -260,10 +260,17 @@ impl Service {
     fn repair(&self) {
         let view = &self.inner.options.view;
         let tallies = self.inner.tallies.lock();
-        let open = tallies.values().filter(|tally| tally.certified(view).len() < tally.block().leaves.len());
-        let asks: Vec<(u64, Vec<u16>)> =
-            open.map(|tally| (tally.block().sequence, tally.missing(view))).take(BATCH).collect();
+        // Whose votes are all here can't be helped by asking, and is most of them: looked at first, and left out.
+        let lacking = tallies.values().map(|tally| (tally, tally.missing(view)));
+        let mut asks: Vec<(u64, Vec<u16>)> = lacking
+            .filter(|(_, missing)| !missing.is_empty())
+            .filter(|(tally, _)| tally.certified(view).len() < tally.block().leaves.len())
+            .map(|(tally, missing)| (tally.block().sequence, missing))
+            .collect();
         drop(tallies);
+        // The newest first, so that old ones for which a member is gone do not take all places.
+        asks.sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+        asks.truncate(BATCH);
         for (sequence, missing) in asks {
             let others = missing.into_iter().filter(|index| *index != self.inner.options.index).collect();
             self.inner.options.peers.ask(others, sequence);
