@@ -29,6 +29,7 @@
 //! - Share `i` verifies under [`Commitment::share_key`] of `i` and no other (test
 //!   `a_share_verifies_under_its_own_index_only`).
 
+mod batch;
 mod combine;
 mod key;
 mod message;
