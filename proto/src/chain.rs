@@ -55,7 +55,8 @@ pub use anchor::Anchor;
 pub use error::Error;
 pub use key::{Key, key_id};
 
-use crate::ids::Timestamp;
+use crate::ids::{Digest, Timestamp};
+use crate::memo::{Memo, Path};
 use certificate::{Certificate, EMAIL_PROTECTION, Role};
 
 /// The signatures under certificates that count. The last two serve CAs that hash by another size than the curve's.
@@ -123,6 +124,39 @@ impl Chain {
 
     /// That one of `anchors` vouches, at `at`, for the signer's key being that of `address`.
     pub fn verify(&self, anchors: &[Anchor], address: &str, at: Timestamp) -> Result<(), Error> {
+        self.check(address, at)?;
+        self.find_path(anchors, at).map(drop)
+    }
+
+    /// As [`Chain::verify`], where a path that `memo` knows is not searched for again. `memo` is for these anchors.
+    pub(crate) fn verify_once(
+        &self,
+        anchors: &[Anchor],
+        memo: &Memo,
+        address: &str,
+        at: Timestamp,
+    ) -> Result<(), Error> {
+        self.check(address, at)?;
+        let certificates = self.digest();
+        // The path's signatures hold at any time; its anchor's validity depends on the time.
+        let holds = |path: Path| {
+            anchors.get(path.anchor).is_some_and(|anchor| anchor.check(path.between, at).is_ok())
+        };
+        if !memo.path(&certificates).is_some_and(holds) {
+            memo.leads(certificates, self.find_path(anchors, at)?);
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of its certificates, each behind its length.
+    fn digest(&self) -> Digest {
+        let lengths: Vec<[u8; 8]> =
+            self.certificates.iter().map(|certificate| (certificate.len() as u64).to_be_bytes()).collect();
+        let parts = lengths.iter().zip(&self.certificates);
+        Digest::of_parts(&parts.flat_map(|(length, der)| [&length[..], der.as_slice()]).collect::<Vec<_>>())
+    }
+
+    fn check(&self, address: &str, at: Timestamp) -> Result<(), Error> {
         for (place, certificate) in self.parsed.iter().enumerate() {
             if place == 0 {
                 certificate.check_address(address)?;
@@ -130,10 +164,10 @@ impl Chain {
             certificate.check_time(place, at)?;
             certificate.check_role(place, if place == 0 { Role::Signer } else { Role::Issuer })?;
         }
-        self.verify_path(anchors, at)
+        Ok(())
     }
 
-    fn verify_path(&self, anchors: &[Anchor], at: Timestamp) -> Result<(), Error> {
+    fn find_path(&self, anchors: &[Anchor], at: Timestamp) -> Result<Path, Error> {
         let mut certificates = self.certificates.iter().map(|der| CertificateDer::from(der.as_slice()));
         let leaf = certificates.next().ok_or(Error::Empty)?;
         let issuers: Vec<_> = certificates.collect();
@@ -142,14 +176,17 @@ impl Chain {
         let time = UnixTime::since_unix_epoch(Duration::from_secs(at.seconds()));
         let usage = webpki::KeyUsage::required_if_present(EMAIL_PROTECTION);
         let mut failure: Option<Error> = None;
-        for anchor in anchors {
+        for (place, anchor) in anchors.iter().enumerate() {
             let trusted = core::slice::from_ref(anchor.as_webpki());
             match end_entity.verify_for_usage(ALGORITHMS, trusted, &issuers, time, usage, None, None) {
-                Ok(path) => match anchor.check(path.intermediate_certificates().count(), at) {
-                    Ok(()) => return Ok(()),
-                    // Of several failures, that of an anchor whose signature holds says most.
-                    Err(error) => failure = Some(error),
-                },
+                Ok(path) => {
+                    let path = Path { anchor: place, between: path.intermediate_certificates().count() };
+                    match anchor.check(path.between, at) {
+                        Ok(()) => return Ok(path),
+                        // Of several failures, that of an anchor whose signature holds says most.
+                        Err(error) => failure = Some(error),
+                    }
+                }
                 Err(webpki::Error::UnknownIssuer) => {}
                 Err(problem) => {
                     failure.get_or_insert(Error::Path { anchor: anchor.subject().to_owned(), problem });

@@ -26,6 +26,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::chain::{self, Chain};
 use crate::ids::{Digest, KeyId};
+use crate::memo::Memo;
 
 const ALG: i64 = 1;
 const KID: i64 = 4;
@@ -251,6 +252,16 @@ impl<P: Payload<Signer = Chain>> Signed<P> {
     /// is another question: [`Chain::verify`].
     pub fn verify_by_chain(&self) -> Result<(), Error> {
         self.verify(self.signer.leaf_key().as_dalek())
+    }
+
+    /// As [`Signed::verify_by_chain`], where what `memo` knows to hold is not computed again.
+    pub(crate) fn verify_once(&self, memo: &Memo) -> Result<(), Error> {
+        let object = self.digest();
+        if !memo.is_signed(&object) {
+            self.verify_by_chain()?;
+            memo.signed(object);
+        }
+        Ok(())
     }
 }
 

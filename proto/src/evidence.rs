@@ -288,16 +288,28 @@ pub fn check(
 ) -> Result<Checked, Error> {
     let nro = check_nro(view, nro, at)?;
     let exchange = nro.payload().terms.exchange();
-    let what = Kind::of(verdict);
-    let evidence = match (verdict, evidence) {
-        (Verdict::Released, Some(bytes)) => Some(check_answer::<Nrr>(view, what, &nro, bytes, at)?),
-        (Verdict::Withdrawn, Some(bytes)) => Some(check_answer::<Withdrawal>(view, what, &nro, bytes, at)?),
-        (Verdict::Refused, Some(bytes)) => Some(check_answer::<Refusal>(view, what, &nro, bytes, at)?),
-        (Verdict::Expired, None) => None,
-        (Verdict::Expired, Some(_)) => return Err(Error::Presence { what, found: "with" }),
-        (_, None) => return Err(Error::Presence { what, found: "without" }),
-    };
+    let evidence = check_evidence(view, verdict, &nro, evidence, at)?;
     Ok(Checked { verdict, exchange, nro, evidence })
+}
+
+/// The second half of [`check`]: the evidence for one verdict, as it came, that answers an NRO which [`check_nro`] has
+/// checked at the same time. Gives its digest; none for an expiry.
+pub fn check_evidence(
+    view: &View,
+    verdict: Verdict,
+    nro: &Signed<Nro>,
+    evidence: Option<&[u8]>,
+    at: Timestamp,
+) -> Result<Option<Digest>, Error> {
+    let what = Kind::of(verdict);
+    match (verdict, evidence) {
+        (Verdict::Released, Some(bytes)) => check_answer::<Nrr>(view, what, nro, bytes, at).map(Some),
+        (Verdict::Withdrawn, Some(bytes)) => check_answer::<Withdrawal>(view, what, nro, bytes, at).map(Some),
+        (Verdict::Refused, Some(bytes)) => check_answer::<Refusal>(view, what, nro, bytes, at).map(Some),
+        (Verdict::Expired, None) => Ok(None),
+        (Verdict::Expired, Some(_)) => Err(Error::Presence { what, found: "with" }),
+        (_, None) => Err(Error::Presence { what, found: "without" }),
+    }
 }
 
 /// Checks an NRO by itself.
@@ -330,18 +342,16 @@ pub fn check_nro(view: &View, bytes: &[u8], at: Timestamp) -> Result<Signed<Nro>
     }
     let address = &terms.sender.address;
     let valid = |moment| {
-        chain.verify(view.anchors(), address.as_str(), moment).map_err(|source| Error::Certificate {
-            what,
-            address: address.clone(),
-            source,
-        })
+        chain
+            .verify_once(view.anchors(), view.memo(), address.as_str(), moment)
+            .map_err(|source| Error::Certificate { what, address: address.clone(), source })
     };
     // At the deadline, too, anchors and all: else an expiry could not be proved.
     valid(terms.expires)?;
     if at < terms.expires {
         valid(at)?;
     }
-    nro.verify_by_chain().map_err(|source| Error::Cose { what, source })?;
+    nro.verify_once(view.memo()).map_err(|source| Error::Cose { what, source })?;
     Ok(nro)
 }
 
@@ -369,11 +379,10 @@ fn check_answer<P: Payload<Signer = Chain> + AsRef<Answer>>(
     if let Some(expected) = key.filter(|key| *key != found) {
         return Err(Error::ForeignKey { what, expected, found });
     }
-    answer.signer().verify(view.anchors(), address.as_str(), at).map_err(|source| Error::Certificate {
-        what,
-        address: address.clone(),
-        source,
-    })?;
-    answer.verify_by_chain().map_err(|source| Error::Cose { what, source })?;
+    let chain = answer.signer();
+    chain
+        .verify_once(view.anchors(), view.memo(), address.as_str(), at)
+        .map_err(|source| Error::Certificate { what, address: address.clone(), source })?;
+    answer.verify_once(view.memo()).map_err(|source| Error::Cose { what, source })?;
     Ok(answer.digest())
 }

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod leaf;
 pub mod letter;
 pub mod lock;
+mod memo;
 pub mod merkle;
 pub mod proof;
 pub mod quorum;

@@ -200,7 +200,10 @@ pub fn check(
             return Err(Error::Stranger { method, party, found });
         }
         let address = terms.recipient.address.as_str();
-        signed.signer().verify(view.anchors(), address, server).map_err(Error::Certificate)?;
+        signed
+            .signer()
+            .verify_once(view.anchors(), view.memo(), address, server)
+            .map_err(Error::Certificate)?;
     }
     signed.verify_by_chain()?;
     Ok(signed)

@@ -14,12 +14,14 @@
 //! [`View::parse_view`]; vectors `genesis.json`, `trust.json`).
 
 use core::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
 
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::chain::{self, Anchor};
 use crate::ids::{ClusterId, Digest, KeyId, Span};
+use crate::memo::Memo;
 use crate::quorum::{self, Quorum};
 use crate::threshold::{self, Commitment, PublicKey, SharePublicKey};
 
@@ -177,7 +179,9 @@ pub struct View {
     previous: Option<Previous>,
     quorum: Quorum,
     key_ids: Vec<KeyId>,
+    public_key: PublicKey,
     share_keys: Vec<SharePublicKey>,
+    memo: Arc<Memo>,
     body: Constitution,
 }
 
@@ -275,7 +279,9 @@ impl View {
             return Err(Error::Lifetimes { least, most });
         }
         let share_keys = (0..quorum.n()).map(|index| body.commitment.share_key(index as u16)).collect();
-        Ok(Self { bytes: bytes.to_vec(), cluster, epoch, previous, quorum, key_ids, share_keys, body })
+        let (public_key, memo) = (body.commitment.public_key(), Arc::default());
+        let bytes = bytes.to_vec();
+        Ok(Self { bytes, cluster, epoch, previous, quorum, key_ids, public_key, share_keys, memo, body })
     }
 
     /// Its bytes, as they are signed.
@@ -309,8 +315,13 @@ impl View {
     }
 
     /// The cluster's public key `PK`.
-    pub fn public_key(&self) -> PublicKey {
-        self.body.commitment.public_key()
+    pub const fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// What was found to hold under this view's anchors; clones share it.
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// The public key of each member's share, by the member's index.

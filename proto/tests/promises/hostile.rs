@@ -213,12 +213,15 @@ fn each_piece_is_taken_by_one_parser() {
 fn no_flipped_bit_of_evidence_counts() {
     let world = world();
     let nro = world.nro(|_| {});
+    // The view remembers what holds: a flipped bit must be found all the same.
+    evidence::check_nro(&world.genesis, nro.bytes(), now()).unwrap();
     for bit in bits(nro.bytes(), 1) {
         let bytes = flipped(nro.bytes(), bit);
         assert!(evidence::check_nro(&world.genesis, &bytes, now()).is_err(), "bit {bit} of the NRO");
     }
     for verdict in [Verdict::Released, Verdict::Withdrawn, Verdict::Refused] {
         let answer = world.answer(verdict, &nro).unwrap();
+        evidence::check(&world.genesis, verdict, nro.bytes(), Some(&answer), now()).unwrap();
         for bit in bits(&answer, 3) {
             let bytes = flipped(&answer, bit);
             let outcome = evidence::check(&world.genesis, verdict, nro.bytes(), Some(&bytes), now());
