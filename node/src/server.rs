@@ -45,7 +45,7 @@ use crate::machine::LedgerMachine;
 use crate::membership::{self, ShareFile};
 use crate::store::{self, Folder, Ledger, Memory, Store, Writer};
 use crate::witness::collect::Collector;
-use crate::witness::{self, service};
+use crate::witness::{self, combine, service};
 
 /// How long requests under way may take after the node was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -206,7 +206,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         batch: config.limits.batch,
     });
     let shares = Arc::clone(&peers) as Arc<dyn witness::collect::Shares>;
-    let collector = Collector::new(Arc::clone(&view), index, ledger.clone(), witness.clone(), shares);
+    let (combining, combiner) = combine::Service::new(Arc::clone(&view));
+    let collector =
+        Collector::new(Arc::clone(&view), index, ledger.clone(), witness.clone(), combiner, shares);
     let contact = Contact {
         view: Arc::clone(&view),
         ledger: ledger.clone(),
@@ -227,7 +229,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         reporter,
     };
     let witness_task = watch_over("the witness failed", fatal.clone(), witnessing.run(halted.clone()));
-    let tasks = [tokio::spawn(looking.run(halted.clone())), tokio::spawn(sequencing.run()), witness_task];
+    let tasks = [
+        tokio::spawn(looking.run(halted.clone())),
+        tokio::spawn(sequencing.run()),
+        tokio::spawn(combining.run()),
+        witness_task,
+    ];
 
     let gate = Gate::new(Arc::clone(&view));
     let tls = server_config(&credentials).map_err(|error| Error::Tls(error.to_string()))?;

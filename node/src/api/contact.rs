@@ -117,7 +117,7 @@ impl Contact {
         evidence: Option<&[u8]>,
     ) -> Result<(), Status> {
         let (now, parameters) = (admitted.now, self.view.parameters());
-        evidence::check(&self.view, verdict, admitted.nro.bytes(), evidence, now)
+        evidence::check_evidence(&self.view, verdict, &admitted.nro, evidence, now)
             .map_err(|fault| error::evidence("evidence", &fault))?;
         if verdict != Verdict::Released {
             return Ok(());
@@ -170,7 +170,7 @@ impl Contact {
         let results = match self.sequencer.order(vec![command.clone()]).await {
             Ok(results) => results,
             Err(sequencer::Error::NotLeader { leader: Some(leader) }) => {
-                self.peers.forward(leader, std::slice::from_ref(command)).await?
+                return self.peers.forward(leader, command).await;
             }
             Err(other) => return Err(other.to_string()),
         };

@@ -10,17 +10,20 @@ use fairpost_api::v1::{
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command};
 use fairpost_proto::ids::ExchangeId;
-use futures::future::join_all;
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use super::auth::Gate;
 use super::error;
 use super::exchange::limit;
 use crate::consensus::sequencer;
+use crate::ledger::Exchange;
 use crate::witness::service::{Handle, Received};
 
 /// The most items in one request.
 const MOST: usize = 1024;
+/// The most shares that are signed one after the other, and sent in one message.
+const SIGNED_TOGETHER: usize = 32;
 /// How long a share may be waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -80,10 +83,12 @@ impl Peer for PeerService {
         Ok(Response::new(GetVotesResponse { votes: votes.into_iter().map(ballot_vote).collect() }))
     }
 
+    type GetSharesStream = BoxStream<'static, Result<GetSharesResponse, Status>>;
+
     async fn get_shares(
         &self,
         request: Request<GetSharesRequest>,
-    ) -> Result<Response<GetSharesResponse>, Status> {
+    ) -> Result<Response<Self::GetSharesStream>, Status> {
         self.gate.member(&request)?;
         // An answer must be on its way before the caller gives up.
         let wait = limit(&request, LONGEST_WAIT) * 9 / 10;
@@ -93,24 +98,41 @@ impl Peer for PeerService {
             exchanges.iter().map(|id| ExchangeId::from_slice(id)).collect::<Option<_>>().ok_or_else(
                 || error::bad_field("exchanges", "malformed", "an exchange id has 32 bytes".into()),
             )?;
-        let shares = exchanges.into_iter().map(|id| share(self.witness.clone(), id, wait));
-        Ok(Response::new(GetSharesResponse { shares: join_all(shares).await }))
+        let decided: FuturesUnordered<_> =
+            exchanges.into_iter().map(|id| certified(self.witness.clone(), id, wait)).collect();
+        let witness = self.witness.clone();
+        // Those that are ready together are signed together, on one thread of those for long work.
+        let shares = decided.ready_chunks(SIGNED_TOGETHER).then(move |ready| {
+            let witness = witness.clone();
+            async move {
+                let signed = tokio::task::spawn_blocking(move || {
+                    ready.into_iter().map(|(id, exchange)| share(&witness, id, exchange)).collect()
+                });
+                let shares = signed.await.map_err(|_| Status::unavailable("the node stops"))?;
+                Ok(GetSharesResponse { shares })
+            }
+        });
+        Ok(Response::new(shares.boxed()))
     }
 }
 
-async fn share(witness: Handle, id: ExchangeId, wait: Duration) -> ShareResult {
-    let Ok(Ok(exchange)) = tokio::time::timeout(wait, witness.certified(&id)).await else {
-        return ShareResult::default();
-    };
-    match tokio::task::spawn_blocking(move || witness.share(&exchange)).await {
-        Ok(Ok((verdict, share))) => {
-            ShareResult { share: share.to_bytes().to_vec(), verdict: u32::from(verdict.code()) }
+/// The exchange, once it is certified; none if it is not in time.
+async fn certified(witness: Handle, id: ExchangeId, wait: Duration) -> (ExchangeId, Option<Exchange>) {
+    let certified = tokio::time::timeout(wait, witness.certified(&id)).await;
+    (id, certified.ok().and_then(Result::ok))
+}
+
+fn share(witness: &Handle, id: ExchangeId, exchange: Option<Exchange>) -> ShareResult {
+    let none = ShareResult { exchange: id.as_bytes().to_vec(), ..ShareResult::default() };
+    let Some(exchange) = exchange else { return none };
+    match witness.share(&exchange) {
+        Ok((verdict, share)) => {
+            ShareResult { share: share.to_bytes().to_vec(), verdict: u32::from(verdict.code()), ..none }
         }
-        Ok(Err(problem)) => {
+        Err(problem) => {
             tracing::debug!(exchange = %id, %problem, "gives no share");
-            ShareResult::default()
+            none
         }
-        Err(_) => ShareResult::default(),
     }
 }
 

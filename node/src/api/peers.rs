@@ -3,6 +3,7 @@
 //! Votes and asks go out through short bounded queues, one task per member, so that a slow member delays nobody else;
 //! what does not fit is dropped, because whoever misses a vote asks for it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use fairpost_api::limits;
 use fairpost_api::tls::{ChannelOptions, Credentials, Pin, Target, TargetError, channel, client_config};
 use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::peer_client::PeerClient;
-use fairpost_api::v1::{CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetVotesRequest};
+use fairpost_api::v1::{
+    CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetVotesRequest, ShareResult,
+};
 use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ExchangeId, Verdict};
 use fairpost_proto::threshold::Share;
@@ -31,6 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const QUEUE: usize = 256;
 /// How many shares are asked for with one call.
 const BATCH: usize = 256;
+/// How many commands are forwarded with one call: together they stay within the limit of a message.
+const COMMANDS: usize = 64;
 
 /// Why the other members can't be called at all.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +58,14 @@ struct Ask {
     answer: oneshot::Sender<Result<(Verdict, Share), String>>,
 }
 
+struct Forward {
+    command: Vec<u8>,
+    answer: oneshot::Sender<Result<CommandResult, String>>,
+}
+
 struct Member {
-    peer: PeerClient<Channel>,
     consensus: ConsensusClient<Channel>,
+    commands: mpsc::Sender<Forward>,
     votes: mpsc::Sender<Vec<Received>>,
     sequences: mpsc::Sender<u64>,
     shares: mpsc::Sender<Ask>,
@@ -91,10 +101,12 @@ impl Peers {
             let (votes, queued_votes) = mpsc::channel(QUEUE);
             let (sequences, queued_sequences) = mpsc::channel(QUEUE);
             let (shares, queued_shares) = mpsc::channel(QUEUE * 16);
+            let (commands, queued_commands) = mpsc::channel(QUEUE * 16);
             tokio::spawn(cast(peer.clone(), queued_votes));
             tokio::spawn(ask(peer.clone(), queued_sequences, Arc::clone(&witness)));
             tokio::spawn(collect(peer.clone(), queued_shares));
-            members.push(Member { peer, consensus, votes, sequences, shares });
+            tokio::spawn(forward(peer, queued_commands));
+            members.push(Member { consensus, commands, votes, sequences, shares });
         }
         Ok(Arc::new(Self { index, members, witness }))
     }
@@ -109,12 +121,13 @@ impl Peers {
         self.members.get(usize::from(index)).map(|member| member.consensus.clone())
     }
 
-    /// Has the leader order commands.
-    pub async fn forward(&self, leader: u16, commands: &[Command]) -> Result<Vec<CommandResult>, String> {
+    /// Has the leader order a command.
+    pub async fn forward(&self, leader: u16, command: &Command) -> Result<CommandResult, String> {
         let member = self.members.get(usize::from(leader)).ok_or("the leader is no member")?;
-        let commands = commands.iter().map(Command::to_bytes).collect();
-        let answer = member.peer.clone().forward(timed(ForwardRequest { commands })).await;
-        Ok(answer.map_err(|status| describe(&status))?.into_inner().results)
+        let (answer, receiver) = oneshot::channel();
+        let forward = Forward { command: command.to_bytes(), answer };
+        member.commands.try_send(forward).map_err(|_| "too many commands wait for the leader")?;
+        receiver.await.map_err(|_| "the call ended without an answer")?
     }
 }
 
@@ -201,32 +214,96 @@ async fn ask(
     }
 }
 
-async fn collect(client: PeerClient<Channel>, mut queue: mpsc::Receiver<Ask>) {
-    let mut asks = Vec::new();
-    while queue.recv_many(&mut asks, BATCH).await > 0 {
-        // A member may wait for a certificate before it answers: the next batch does not wait for that.
-        tokio::spawn(collect_batch(client.clone(), std::mem::take(&mut asks)));
+/// Takes what waits in a queue, at most so many: what is queued at the same moment goes together. Nothing if the queue
+/// has ended.
+async fn gather<T>(queue: &mut mpsc::Receiver<T>, most: usize) -> Vec<T> {
+    let mut gathered = Vec::new();
+    if queue.recv_many(&mut gathered, most).await > 0 {
+        // Tasks that were woken together come one after the other.
+        tokio::task::yield_now().await;
+        while gathered.len() < most
+            && let Ok(more) = queue.try_recv()
+        {
+            gathered.push(more);
+        }
+    }
+    gathered
+}
+
+async fn forward(client: PeerClient<Channel>, mut queue: mpsc::Receiver<Forward>) {
+    loop {
+        let batch = gather(&mut queue, COMMANDS).await;
+        if batch.is_empty() {
+            return;
+        }
+        // The leader answers when an entry is applied: the next batch does not wait for that.
+        tokio::spawn(forward_batch(client.clone(), batch));
     }
 }
 
-async fn collect_batch(mut client: PeerClient<Channel>, asks: Vec<Ask>) {
-    let exchanges = asks.iter().map(|ask| ask.exchange.as_bytes().to_vec()).collect();
-    let answer = client.get_shares(timed(GetSharesRequest { exchanges })).await;
-    let mut shares = match answer {
-        Ok(answer) => Ok(answer.into_inner().shares.into_iter()),
+async fn forward_batch(mut client: PeerClient<Channel>, batch: Vec<Forward>) {
+    let (commands, answers): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|forward| (forward.command, forward.answer)).unzip();
+    let answer = client.forward(timed(ForwardRequest { commands })).await;
+    let mut results = match answer {
+        Ok(answer) => Ok(answer.into_inner().results.into_iter()),
         Err(status) => Err(describe(&status)),
     };
-    for ask in asks {
-        let share = match &mut shares {
-            Ok(shares) => shares.next().ok_or_else(|| "fewer answers than asks".to_owned()).and_then(parse),
+    for answer in answers {
+        let result = match &mut results {
+            Ok(results) => results.next().ok_or_else(|| "fewer results than commands".to_owned()),
             Err(problem) => Err(problem.clone()),
         };
-        // Whoever asked may be satisfied by now.
-        let _ = ask.answer.send(share);
+        // Whoever asked may have given up.
+        let _ = answer.send(result);
     }
 }
 
-fn parse(result: fairpost_api::v1::ShareResult) -> Result<(Verdict, Share), String> {
+async fn collect(client: PeerClient<Channel>, mut queue: mpsc::Receiver<Ask>) {
+    loop {
+        let asks = gather(&mut queue, BATCH).await;
+        if asks.is_empty() {
+            return;
+        }
+        // A member may wait for a certificate before it answers: the next batch does not wait for that.
+        tokio::spawn(collect_batch(client.clone(), asks));
+    }
+}
+
+async fn collect_batch(client: PeerClient<Channel>, asks: Vec<Ask>) {
+    // Several may ask for the same share.
+    let mut waiting: HashMap<Vec<u8>, Vec<Ask>> = HashMap::new();
+    for ask in asks {
+        waiting.entry(ask.exchange.as_bytes().to_vec()).or_default().push(ask);
+    }
+    let problem = match collect_shares(client, &mut waiting).await {
+        Ok(()) => "fewer answers than asks".to_owned(),
+        Err(status) => describe(&status),
+    };
+    for ask in waiting.into_values().flatten() {
+        let _ = ask.answer.send(Err(problem.clone()));
+    }
+}
+
+/// Answers asks as their shares come; what is left has no answer.
+async fn collect_shares(
+    mut client: PeerClient<Channel>,
+    waiting: &mut HashMap<Vec<u8>, Vec<Ask>>,
+) -> Result<(), Status> {
+    let exchanges = waiting.keys().cloned().collect();
+    let mut answers = client.get_shares(timed(GetSharesRequest { exchanges })).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        for result in answer.shares {
+            for ask in waiting.remove(&result.exchange).into_iter().flatten() {
+                // Whoever asked may be satisfied by now.
+                let _ = ask.answer.send(parse(&result));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parse(result: &ShareResult) -> Result<(Verdict, Share), String> {
     if result.share.is_empty() {
         return Err("it has no certificate yet, or does not sign".into());
     }

@@ -3,26 +3,25 @@
 //! # Specification
 //!
 //! Which members are asked first rotates with the exchange id, so that all share the work; the next one is asked when
-//! one fails or its patience runs out. `q` shares are combined without checking each, and the token is verified. Only
-//! when that fails is each share checked: the wrong ones are thrown away, their authors named, and others asked.
+//! one fails or its patience runs out. `q` shares are combined without checking each ([`combine`]). If the token is
+//! wrong, the wrong shares are thrown away, their authors named, and others asked.
 //!
 //! # Guarantees
 //!
 //! What [`Collector::token`] gives is a valid token for the certified verdict, whatever the members asked have sent
 //! (`a_wrong_share_is_found_and_done_without`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fairpost_proto::ids::{ExchangeId, Verdict};
-use fairpost_proto::threshold::{self, Message, Share, Token};
+use fairpost_proto::threshold::{Share, Token};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tracing::{debug, warn};
 
-use super::{metrics, service};
+use super::{combine, metrics, service};
 use crate::ledger::Exchange;
 use crate::store::{self, Ledger};
 
@@ -68,6 +67,7 @@ pub struct Collector {
     index: u16,
     ledger: Ledger,
     witness: service::Handle,
+    combiner: combine::Handle,
     others: Arc<dyn Shares>,
 }
 
@@ -78,9 +78,10 @@ impl Collector {
         index: u16,
         ledger: Ledger,
         witness: service::Handle,
+        combiner: combine::Handle,
         others: Arc<dyn Shares>,
     ) -> Self {
-        Self { view, index, ledger, witness, others }
+        Self { view, index, ledger, witness, combiner, others }
     }
 
     /// Waits until the exchange is certified here, and gives it with its token. Takes as long as it takes: the caller
@@ -99,7 +100,7 @@ impl Collector {
     async fn collect(&self, exchange: &Exchange) -> Result<Token, Error> {
         let (id, verdict) = (exchange.leaf.exchange, exchange.leaf.verdict);
         let needed = self.view.quorum().q();
-        let mut shares: BTreeMap<u16, Share> = BTreeMap::new();
+        let mut shares = combine::Shares::new();
         let mut waiting = self.order(&id).into_iter();
         let mut asked = FuturesUnordered::new();
         if self.witness.may_sign() {
@@ -177,11 +178,10 @@ impl Collector {
         &self,
         exchange: ExchangeId,
         verdict: Verdict,
-        shares: &mut BTreeMap<u16, Share>,
+        shares: &mut combine::Shares,
     ) -> Result<Option<Token>, Error> {
-        let (view, given) = (Arc::clone(&self.view), shares.clone());
-        let work = move || combine_or_blame(&view, exchange, verdict, given);
-        match tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)? {
+        let combined = self.combiner.combine(exchange, verdict, shares.clone()).await;
+        match combined.ok_or(Error::Stopped)? {
             Ok(token) => Ok(Some(token)),
             Err(liars) => {
                 for member in liars {
@@ -196,27 +196,5 @@ impl Collector {
 
     fn name(&self, member: u16) -> &str {
         self.view.members().get(usize::from(member)).map_or("?", |member| &member.name)
-    }
-}
-
-/// The token that `q` or more shares make, or the members whose shares are wrong.
-fn combine_or_blame(
-    view: &View,
-    exchange: ExchangeId,
-    verdict: Verdict,
-    shares: BTreeMap<u16, Share>,
-) -> Result<Token, Vec<u16>> {
-    let message = Message::Verdict { cluster: view.cluster(), verdict, exchange };
-    let list: Vec<(u16, Share)> = shares.iter().map(|(member, share)| (*member, *share)).collect();
-    match threshold::combine(view.quorum().q(), &list) {
-        Ok(token) if view.public_key().verify(&message, &token).is_ok() => Ok(token),
-        _ => Err(list
-            .into_iter()
-            .filter(|(member, share)| {
-                let key = view.share_keys().get(usize::from(*member));
-                key.is_none_or(|key| key.verify(&message, share).is_err())
-            })
-            .map(|(member, _)| member)
-            .collect()),
     }
 }

@@ -240,9 +240,7 @@ impl Cluster {
         let block = &node.ledger.blocks[decided.sequence as usize - 1];
         let mut stored = Tally::new(block.clone());
         let key = (decided.sequence, block.log_root);
-        for counted in node.disk.certificates.get(&key).into_iter().flatten() {
-            stored.restore(&self.world.view, counted.clone());
-        }
+        stored.restore(&self.world.view, node.disk.certificates.get(&key).cloned().unwrap_or_default());
         let certificate = stored.certificate(&self.world.view, decided.place as usize);
         if let Some(certificate) = &certificate {
             certificate.check(&self.world.view).expect("a stored certificate convinces anybody");

@@ -27,6 +27,7 @@
 //!   lie (the property tests in `harness`).
 
 pub mod collect;
+pub mod combine;
 #[cfg(test)]
 mod harness;
 pub mod metrics;

@@ -8,14 +8,16 @@
 //! [`Handle`], from what the store has; it changes nothing but what is kept in memory.
 
 mod handle;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::ids::Timestamp;
+use fairpost_proto::leaf::Leaf;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::Vote;
 use parking_lot::Mutex;
@@ -26,9 +28,10 @@ use super::metrics;
 use super::rules::{self, Refusal, Seen};
 use super::store::{self, Standing, Store};
 use super::tally::{self, Counted, Leaves, Problem, Tally};
-use crate::ledger::Block;
+use crate::ledger::{Block, Exchange};
 use crate::membership::KeySource;
 use crate::store::Ledger;
+use waiting::Waiting;
 
 /// How many entries' tallies are kept in memory once they are complete; older ones are read from the store.
 const KEPT: usize = 256;
@@ -108,8 +111,8 @@ struct Inner {
     store: Store,
     standing: Standing,
     received: mpsc::Sender<Received>,
-    /// Counts certificates stored: whoever waits for one looks again when it changes.
-    certified: watch::Sender<u64>,
+    /// Who waits for an exchange's certificate.
+    waiting: Waiting,
     tallies: Mutex<HashMap<u64, Tally>>,
 }
 
@@ -136,9 +139,8 @@ impl Service {
                 "the witness store that the share is bound to is gone: this node serves and signs nothing"
             );
         }
-        let certified = watch::Sender::new(0);
-        let tallies = Mutex::default();
-        let inner = Arc::new(Inner { options, store, standing, received: sender, certified, tallies });
+        let (waiting, tallies) = (Waiting::default(), Mutex::default());
+        let inner = Arc::new(Inner { options, store, standing, received: sender, waiting, tallies });
         let handle = Handle(Arc::clone(&inner));
         metrics::share_usable(handle.may_sign());
         (Self { inner, received, early: BTreeMap::new() }, handle)
@@ -165,7 +167,8 @@ impl Service {
                     while let Ok(more) = self.received.try_recv() {
                         all.push(more);
                     }
-                    self.count(all).await?;
+                    let touched = self.count(all)?;
+                    self.certify(touched).await?;
                 }
                 _ = repair.tick() => self.repair(),
             }
@@ -196,29 +199,26 @@ impl Service {
         if self.inner.handle_may_sign() {
             self.inner.store.choose(&choices).await?;
         }
-        let mut own = Vec::new();
+        let (mut own, mut early) = (Vec::new(), Vec::new());
         for (block, _) in choices {
-            let sequence = block.sequence;
+            early.extend(self.early.remove(&block.sequence).unwrap_or_default());
             if let Some(vote) = self.inner.load(block)? {
                 own.push(vote);
             }
-            let early = self.early.remove(&sequence).unwrap_or_default();
-            self.count(early).await?;
         }
         let cast: Vec<Received> =
             own.iter().filter(|counted| !counted.leaves.is_empty()).map(Received::from).collect();
         if !cast.is_empty() {
             self.inner.options.peers.cast(cast);
         }
-        for sequence in next..=end {
-            self.certify(sequence).await?;
-        }
+        self.count(early)?;
+        self.certify(next..=end).await?;
         Ok(end + 1)
     }
 
-    /// Counts votes that came in, and certifies what they complete.
-    async fn count(&mut self, received: Vec<Received>) -> Result<(), Error> {
-        let mut touched = Vec::new();
+    /// Counts votes that came in; gives the entries that have new ones.
+    fn count(&mut self, received: Vec<Received>) -> Result<BTreeSet<u64>, Error> {
+        let mut touched = BTreeSet::new();
         for received in received {
             let sequence = received.vote.payload().sequence;
             let state = *self.inner.options.ledger.watch().borrow();
@@ -232,27 +232,36 @@ impl Service {
                 }
                 continue;
             }
-            if self.inner.add(sequence, received)? && !touched.contains(&sequence) {
-                touched.push(sequence);
+            if self.inner.add(sequence, received)? {
+                touched.insert(sequence);
             }
         }
-        for sequence in touched {
-            self.certify(sequence).await?;
-        }
-        Ok(())
+        Ok(touched)
     }
 
-    /// Stores the certificates of an entry's leaves that a quorum has voted for by now.
-    async fn certify(&mut self, sequence: u64) -> Result<(), Error> {
-        let view = &self.inner.options.view;
-        let Some(tally) = self.inner.tallies.lock().get(&sequence).cloned() else { return Ok(()) };
-        let (certified, stored) = (tally.certified(view), self.inner.stored(tally.block())?);
-        if !stored.covers(&certified) {
-            self.inner.store.put_certificate(tally.block(), tally.votes()).await?;
-            metrics::certified(certified.len() - stored.len());
-            self.inner.certified.send_modify(|count| *count += 1);
+    /// Stores, with one sync, the certificates of these entries' leaves that a quorum has voted for by now, and wakes
+    /// whoever waits for them.
+    async fn certify(&self, sequences: impl IntoIterator<Item = u64>) -> Result<(), Error> {
+        let (inner, view) = (&self.inner, &self.inner.options.view);
+        let complete: Vec<(Tally, Leaves)> = {
+            let tallies = inner.tallies.lock();
+            let touched = sequences.into_iter().filter_map(|sequence| tallies.get(&sequence));
+            touched.filter_map(|tally| Some((tally.clone(), tally.unstored(view)?))).collect()
+        };
+        if complete.is_empty() {
+            return Ok(());
         }
-        self.inner.forget();
+        let (tallies, certified): (Vec<Tally>, Vec<Leaves>) = complete.into_iter().unzip();
+        inner.store.put_certificates(&tallies).await?;
+        for (tally, certified) in tallies.iter().zip(certified) {
+            let mut held = inner.tallies.lock();
+            let fresh = held.get_mut(&tally.block().sequence).map(|tally| tally.keep(certified));
+            drop(held);
+            let fresh = fresh.unwrap_or_default();
+            metrics::certified(fresh.len());
+            fresh.iter().for_each(|leaf| inner.waiting.wake(&leaf.exchange));
+        }
+        inner.forget();
         Ok(())
     }
 
@@ -327,10 +336,11 @@ impl Inner {
         let stored = self.store.certificate(&block)?;
         let mut tallies = self.tallies.lock();
         let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
-        for counted in stored.into_iter().chain(own.clone()) {
-            if let Err(problem) = tally.add(&self.options.view, counted) {
-                error!(%problem, "a vote of this node's own store does not count");
-            }
+        tally.restore(&self.options.view, stored);
+        if let Some(own) = own.clone()
+            && let Err(problem) = tally.add(&self.options.view, own)
+        {
+            error!(%problem, "this node's own vote does not count");
         }
         Ok(own)
     }
@@ -341,8 +351,16 @@ impl Inner {
             && let Some(block) = self.options.ledger.block(sequence)?
         {
             self.load(block)?;
+            self.forget();
         }
         Ok(())
+    }
+
+    /// The leaf of a decided exchange, if its certificate is stored.
+    fn certified_leaf(&self, exchange: &Exchange) -> Result<Option<Leaf>, Error> {
+        self.take_up(exchange.sequence)?;
+        let tallies = self.tallies.lock();
+        Ok(tallies.get(&exchange.sequence).and_then(|tally| tally.stored(exchange.place as usize)).copied())
     }
 
     /// Counts one vote; `true` if it was new.
@@ -374,27 +392,14 @@ impl Inner {
         }
     }
 
-    /// The leaves of an entry whose certificates are stored.
-    fn stored(&self, block: &Block) -> Result<Leaves, Error> {
-        let mut tally = Tally::new(block.clone());
-        for counted in self.store.certificate(block)? {
-            tally.restore(&self.options.view, counted);
-        }
-        Ok(tally.certified(&self.options.view))
-    }
-
     /// Drops complete tallies from memory, the oldest first, down to [`KEPT`].
     fn forget(&self) {
         let mut tallies = self.tallies.lock();
         if tallies.len() <= 2 * KEPT {
             return;
         }
-        let view = &self.options.view;
-        let mut complete: Vec<u64> = tallies
-            .iter()
-            .filter(|(_, tally)| tally.certified(view).len() == tally.block().leaves.len())
-            .map(|(sequence, _)| *sequence)
-            .collect();
+        let complete = tallies.iter().filter(|(_, tally)| tally.is_complete());
+        let mut complete: Vec<u64> = complete.map(|(sequence, _)| *sequence).collect();
         complete.sort_unstable();
         for sequence in complete.iter().take(tallies.len() - KEPT) {
             tallies.remove(sequence);

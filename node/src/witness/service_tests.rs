@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::collect::{Collector, Error, Shares};
+use super::combine;
 use super::service::{FirstSeen, Handle, Options, Peers, Received, Service};
 use super::store::{Chosen, Standing, Store as WitnessStore};
 use super::tally::Leaves;
@@ -206,8 +207,10 @@ async fn member(
     let (service, witness) = Service::new(options, store, standing);
     tokio::spawn(service.run(stop));
     let machine = LedgerMachine::new(Arc::clone(view), ledger.clone());
-    let collector =
-        Collector::new(Arc::clone(view), index as u16, ledger.clone(), witness.clone(), Arc::new(link()));
+    let (combining, combiner) = combine::Service::new(Arc::clone(view));
+    tokio::spawn(combining.run());
+    let (view, index, others) = (Arc::clone(view), index as u16, Arc::new(link()));
+    let collector = Collector::new(view, index, ledger.clone(), witness.clone(), combiner, others);
     Member { machine, ledger, collector, witness, _folder: folder }
 }
 

@@ -17,7 +17,7 @@ use fairpost_proto::vote::Vote;
 use rand::RngCore as _;
 
 use super::rules::Signed;
-use super::tally::{self, Counted, Leaves};
+use super::tally::{self, Counted, Leaves, Tally};
 use crate::ledger::Block;
 use crate::membership::{self, KeySource};
 use crate::store::{self, Column, Database, Durability, Handle, Ops};
@@ -223,20 +223,17 @@ impl Store {
         Ok(votes)
     }
 
-    /// Writes, synced, the votes that certify leaves of an entry.
-    pub async fn put_certificate<'a>(
-        &self,
-        block: &Block,
-        votes: impl Iterator<Item = &'a Counted>,
-    ) -> Result<(), Error> {
-        let votes: Vec<_> = votes.collect();
-        let mut writer = Writer::new();
-        writer.array(votes.len());
-        for counted in votes {
-            writer.array(2).bytes(counted.vote.bytes()).bytes(counted.leaves.as_bytes());
-        }
+    /// Writes, synced and as a whole, the votes that certify leaves of these entries.
+    pub async fn put_certificates(&self, tallies: &[Tally]) -> Result<(), Error> {
         let mut ops = Ops::new();
-        ops.put(CERTIFICATES, certificate_key(block), Bytes::from(writer.finish()));
+        for tally in tallies {
+            let mut writer = Writer::new();
+            writer.array(tally.votes().count());
+            for counted in tally.votes() {
+                writer.array(2).bytes(counted.vote.bytes()).bytes(counted.leaves.as_bytes());
+            }
+            ops.put(CERTIFICATES, certificate_key(tally.block()), Bytes::from(writer.finish()));
+        }
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
 }

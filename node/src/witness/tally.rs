@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use fairpost_proto::cose::{self, Signed};
 use fairpost_proto::ids::{ClusterId, Digest};
+use fairpost_proto::leaf::Leaf;
 use fairpost_proto::merkle;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
@@ -145,12 +146,15 @@ pub struct Counted {
 pub struct Tally {
     block: Block,
     votes: BTreeMap<u16, Counted>,
+    /// The leaves whose certificates lie in the store, synced.
+    stored: Leaves,
 }
 
 impl Tally {
     /// No votes yet on the leaves of `block`.
-    pub const fn new(block: Block) -> Self {
-        Self { block, votes: BTreeMap::new() }
+    pub fn new(block: Block) -> Self {
+        let stored = Leaves::none(block.leaves.len());
+        Self { block, votes: BTreeMap::new(), stored }
     }
 
     /// The entry's leaves.
@@ -194,11 +198,39 @@ impl Tally {
         Ok(true)
     }
 
-    /// Takes back a vote that was counted and stored before; it is not checked again.
-    pub fn restore(&mut self, view: &View, counted: Counted) {
-        if let Some((index, _)) = view.member_by_key(*counted.vote.signer()) {
-            self.votes.insert(index, counted);
+    /// Takes back votes that were counted and stored before; they are not checked again.
+    pub fn restore(&mut self, view: &View, stored: Vec<Counted>) {
+        for counted in stored {
+            if let Some((index, _)) = view.member_by_key(*counted.vote.signer()) {
+                self.votes.insert(index, counted);
+            }
         }
+        self.stored = self.certified(view);
+    }
+
+    /// The leaves that a quorum voted for and whose certificates are not stored yet; none if there is none.
+    pub fn unstored(&self, view: &View) -> Option<Leaves> {
+        let certified = self.certified(view);
+        (!self.stored.covers(&certified)).then_some(certified)
+    }
+
+    /// The certificates of these leaves are stored. Gives those of them that were not before.
+    pub fn keep(&mut self, certified: Leaves) -> Vec<Leaf> {
+        let fresh = |place: &usize| certified.contains(*place) && !self.stored.contains(*place);
+        let places = (0..self.block.leaves.len()).filter(fresh);
+        let fresh = places.filter_map(|place| self.block.leaves.get(place).copied()).collect();
+        self.stored = certified;
+        fresh
+    }
+
+    /// Whether the certificates of all leaves are stored.
+    pub fn is_complete(&self) -> bool {
+        self.stored.len() == self.block.leaves.len()
+    }
+
+    /// The leaf at `place`, if its certificate is stored.
+    pub fn stored(&self, place: usize) -> Option<&Leaf> {
+        self.block.leaves.get(place).filter(|_| self.stored.contains(place))
     }
 
     /// The votes that count.

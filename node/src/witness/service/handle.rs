@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{Error, Handle, Received, Standing};
 use crate::ledger::Exchange;
 use crate::witness::metrics;
-use crate::witness::rules::{self, Refusal};
+use crate::witness::rules;
 use crate::witness::tally::Tally;
 
 impl Handle {
@@ -77,29 +77,24 @@ impl Handle {
     pub fn certificate(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
         let Some(block) = self.0.options.ledger.block(exchange.sequence)? else { return Ok(None) };
         let mut tally = Tally::new(block);
-        for counted in self.0.store.certificate(tally.block())? {
-            tally.restore(&self.0.options.view, counted);
-        }
+        let stored = self.0.store.certificate(tally.block())?;
+        tally.restore(&self.0.options.view, stored);
         Ok(tally.certificate(&self.0.options.view, exchange.place as usize))
     }
 
-    /// Waits until the certificate of an exchange is stored here; gives the decided exchange.
+    /// Waits until the certificate of an exchange is stored here; gives the decided exchange. Takes as long as it
+    /// takes: the caller sets the deadline.
     pub async fn certified(&self, id: &ExchangeId) -> Result<Exchange, Error> {
-        let mut certified = self.0.certified.subscribe();
-        let mut ledger = self.0.options.ledger.watch();
+        let waiter = self.0.waiting.join(*id);
         loop {
-            certified.borrow_and_update();
-            ledger.borrow_and_update();
-            if let Some(exchange) = self.0.options.ledger.exchange(id)? {
-                if self.certificate(&exchange)?.is_some() {
-                    return Ok(exchange);
-                }
-                self.0.take_up(exchange.sequence)?;
+            let mut woken = std::pin::pin!(waiter.woken());
+            woken.as_mut().enable();
+            if let Some(exchange) = self.0.options.ledger.exchange(id)?
+                && self.0.certified_leaf(&exchange)?.is_some()
+            {
+                return Ok(exchange);
             }
-            tokio::select! {
-                changed = certified.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
-                changed = ledger.changed() => if changed.is_err() { return Err(Refusal::NotCertified.into()) },
-            }
+            woken.await;
         }
     }
 
@@ -108,10 +103,9 @@ impl Handle {
         if let Some(reason) = self.closed_because() {
             return Err(Error::Closed(reason));
         }
-        let certificate = self.certificate(exchange)?;
-        let leaf = certificate.as_ref().map(Certificate::leaf);
+        let leaf = self.0.certified_leaf(exchange)?;
         let signed = self.0.store.signed(&exchange.leaf.exchange)?;
-        let verdict = rules::may_share(&signed, leaf).inspect_err(metrics::refused)?;
+        let verdict = rules::may_share(&signed, leaf.as_ref()).inspect_err(metrics::refused)?;
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
     }
