@@ -16,4 +16,5 @@ pub mod server;
 pub mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
 pub mod witness;

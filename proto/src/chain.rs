@@ -47,6 +47,7 @@ mod tests;
 
 use core::fmt;
 use core::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::EndEntityCert;
@@ -56,7 +57,7 @@ pub use error::Error;
 pub use key::{Key, key_id};
 
 use crate::ids::{Digest, Timestamp};
-use crate::memo::{Memo, Path};
+use crate::memo::{self, Memo, Path, Recent};
 use certificate::{Certificate, EMAIL_PROTECTION, Role};
 
 /// The signatures under certificates that count. The last two serve CAs that hash by another size than the curve's.
@@ -70,11 +71,22 @@ const ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
 
 /// The certificates of a signer, well-formed. Whether to believe them is for [`Chain::verify`] to say.
 #[derive(Clone)]
-pub struct Chain {
+pub struct Chain(Arc<Parsed>);
+
+struct Parsed {
     certificates: Vec<Vec<u8>>,
     key: Key,
     parsed: Vec<Certificate>,
 }
+
+/// How many parsed chains are remembered, at least.
+const REMEMBERED: usize = 512;
+/// A longer chain is not remembered, in bytes.
+const REMEMBERED_BYTES: usize = 4096;
+
+/// Chains that were parsed lately, by [`digest`]: a person's certificate comes with everything that the person signs,
+/// and what it parses to follows from its bytes alone.
+static LATELY: LazyLock<Mutex<Recent<Chain>>> = LazyLock::new(|| Mutex::new(Recent::new(REMEMBERED)));
 
 impl Chain {
     /// How many certificates a chain may have.
@@ -84,6 +96,19 @@ impl Chain {
 
     /// Parses the signer's certificate and its issuers', each in DER.
     pub fn parse(certificates: Vec<Vec<u8>>) -> Result<Self, Error> {
+        if certificates.iter().map(Vec::len).sum::<usize>() > REMEMBERED_BYTES {
+            return Self::parse_anew(certificates);
+        }
+        let digest = digest(&certificates);
+        if let Some(chain) = memo::locked(&LATELY).get(&digest) {
+            return Ok(chain);
+        }
+        let chain = Self::parse_anew(certificates)?;
+        memo::locked(&LATELY).put(digest, chain.clone());
+        Ok(chain)
+    }
+
+    fn parse_anew(certificates: Vec<Vec<u8>>) -> Result<Self, Error> {
         let (most, found) = (Self::MAX_CERTIFICATES, certificates.len());
         if found > most {
             return Err(Error::TooMany { most, found });
@@ -99,27 +124,27 @@ impl Chain {
         }
         let leaf = parsed.first().ok_or(Error::Empty)?;
         let key = Key::from_spki(&leaf.spki)?;
-        Ok(Self { certificates, key, parsed })
+        Ok(Self(Arc::new(Parsed { certificates, key, parsed })))
     }
 
     /// The certificates as they came: the signer's, then each one's issuer's.
     pub fn certificates(&self) -> &[Vec<u8>] {
-        &self.certificates
+        &self.0.certificates
     }
 
     /// The signer's key.
-    pub const fn leaf_key(&self) -> &Key {
-        &self.key
+    pub fn leaf_key(&self) -> &Key {
+        &self.0.key
     }
 
     /// From when on all certificates of the chain are valid.
     pub fn not_before(&self) -> Timestamp {
-        self.parsed.iter().map(|certificate| certificate.not_before).max().unwrap_or(Timestamp::MAX)
+        self.0.parsed.iter().map(|certificate| certificate.not_before).max().unwrap_or(Timestamp::MAX)
     }
 
     /// Until when all certificates of the chain are valid: the first end among them.
     pub fn not_after(&self) -> Timestamp {
-        self.parsed.iter().map(|certificate| certificate.not_after).min().unwrap_or(Timestamp::EPOCH)
+        self.0.parsed.iter().map(|certificate| certificate.not_after).min().unwrap_or(Timestamp::EPOCH)
     }
 
     /// That one of `anchors` vouches, at `at`, for the signer's key being that of `address`.
@@ -137,7 +162,7 @@ impl Chain {
         at: Timestamp,
     ) -> Result<(), Error> {
         self.check(address, at)?;
-        let certificates = self.digest();
+        let certificates = digest(&self.0.certificates);
         // The path's signatures hold at any time; its anchor's validity depends on the time.
         let holds = |path: Path| {
             anchors.get(path.anchor).is_some_and(|anchor| anchor.check(path.between, at).is_ok())
@@ -148,16 +173,8 @@ impl Chain {
         Ok(())
     }
 
-    /// SHA-256 of its certificates, each behind its length.
-    fn digest(&self) -> Digest {
-        let lengths: Vec<[u8; 8]> =
-            self.certificates.iter().map(|certificate| (certificate.len() as u64).to_be_bytes()).collect();
-        let parts = lengths.iter().zip(&self.certificates);
-        Digest::of_parts(&parts.flat_map(|(length, der)| [&length[..], der.as_slice()]).collect::<Vec<_>>())
-    }
-
     fn check(&self, address: &str, at: Timestamp) -> Result<(), Error> {
-        for (place, certificate) in self.parsed.iter().enumerate() {
+        for (place, certificate) in self.0.parsed.iter().enumerate() {
             if place == 0 {
                 certificate.check_address(address)?;
             }
@@ -168,7 +185,7 @@ impl Chain {
     }
 
     fn find_path(&self, anchors: &[Anchor], at: Timestamp) -> Result<Path, Error> {
-        let mut certificates = self.certificates.iter().map(|der| CertificateDer::from(der.as_slice()));
+        let mut certificates = self.0.certificates.iter().map(|der| CertificateDer::from(der.as_slice()));
         let leaf = certificates.next().ok_or(Error::Empty)?;
         let issuers: Vec<_> = certificates.collect();
         let end_entity =
@@ -194,15 +211,25 @@ impl Chain {
             }
         }
         Err(failure.unwrap_or_else(|| Error::NoAnchor {
-            issuer: self.parsed.last().map(Certificate::issuer_text).unwrap_or_default(),
+            issuer: self.0.parsed.last().map(Certificate::issuer_text).unwrap_or_default(),
             anchors: anchors.iter().map(|anchor| anchor.subject().to_owned()).collect(),
         }))
     }
 }
 
+/// SHA-256 of the certificates, each behind its length.
+fn digest(certificates: &[Vec<u8>]) -> Digest {
+    let lengths: Vec<[u8; 8]> = certificates.iter().map(|der| (der.len() as u64).to_be_bytes()).collect();
+    let parts = lengths.iter().zip(certificates);
+    Digest::of_parts(&parts.flat_map(|(length, der)| [&length[..], der.as_slice()]).collect::<Vec<_>>())
+}
+
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.certificates.len();
-        f.debug_struct("Chain").field("key", &self.key).field("certificates", &count).finish_non_exhaustive()
+        let count = self.0.certificates.len();
+        f.debug_struct("Chain")
+            .field("key", &self.0.key)
+            .field("certificates", &count)
+            .finish_non_exhaustive()
     }
 }

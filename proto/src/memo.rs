@@ -70,34 +70,34 @@ impl Memo {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A map of facts is whole after each step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The values that were used last: at least `most` of them, at most twice as many.
 #[derive(Debug)]
-struct Recent<V> {
+pub(crate) struct Recent<V> {
     most: usize,
     young: HashMap<Digest, V>,
     old: HashMap<Digest, V>,
 }
 
-impl<V: Copy> Recent<V> {
-    fn new(most: usize) -> Self {
+impl<V: Clone> Recent<V> {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, young: HashMap::new(), old: HashMap::new() }
     }
 
-    fn get(&mut self, key: &Digest) -> Option<V> {
+    pub(crate) fn get(&mut self, key: &Digest) -> Option<V> {
         if let Some(value) = self.young.get(key) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let value = self.old.remove(key)?;
-        self.put(*key, value);
+        self.put(*key, value.clone());
         Some(value)
     }
 
-    fn put(&mut self, key: Digest, value: V) {
+    pub(crate) fn put(&mut self, key: Digest, value: V) {
         if self.young.len() >= self.most {
             self.old = std::mem::take(&mut self.young);
         }

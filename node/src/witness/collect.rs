@@ -103,6 +103,7 @@ impl Collector {
         let mut shares = combine::Shares::new();
         let mut waiting = self.order(&id).into_iter();
         let mut asked = FuturesUnordered::new();
+        let mut expected = Some(self.combiner.expect());
         if self.witness.may_sign() {
             asked.push(self.own(exchange.clone()));
         }
@@ -128,10 +129,12 @@ impl Collector {
                     }
                 }
             }
-            if shares.len() >= needed
-                && let Some(token) = self.combine(id, verdict, &mut shares).await?
-            {
-                return Ok(token);
+            if shares.len() >= needed {
+                drop(expected.take());
+                if let Some(token) = self.combine(id, verdict, &mut shares).await? {
+                    return Ok(token);
+                }
+                expected = Some(self.combiner.expect());
             }
         }
     }

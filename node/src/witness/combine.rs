@@ -2,8 +2,9 @@
 //!
 //! # Specification
 //!
-//! While one batch is worked on, the next one gathers. All tokens of a batch are verified together
-//! ([`PublicKey::verify_batch`]). Only when that fails is each verified by itself; and only those that are wrong have
+//! While one batch is worked on, the next one gathers, and it waits a moment for those whose shares are still on their
+//! way: whoever collects shares says so ([`Handle::expect`]), so that one who is alone waits for nobody. All tokens of a
+//! batch are verified together ([`PublicKey::verify_batch`]). Only when that fails is each verified by itself; and only those that are wrong have
 //! their shares checked one by one, to name whose are.
 //!
 //! # Guarantees
@@ -16,17 +17,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fairpost_proto::ids::{ExchangeId, Verdict};
 use fairpost_proto::threshold::{self, Message, Share, Token};
 use fairpost_proto::view::View;
 use rand::rngs::OsRng;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 /// How many sets of shares may wait; whoever comes next waits for a place.
 const QUEUE: usize = 1024;
 /// How many tokens are verified together.
 const BATCH: usize = 128;
+/// How long a batch waits for shares that are on their way.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Shares by their members' indices.
 pub type Shares = BTreeMap<u16, Share>;
@@ -44,9 +50,25 @@ struct Work {
 pub struct Handle {
     view: Arc<View>,
     queue: mpsc::Sender<Work>,
+    expected: Arc<AtomicUsize>,
+}
+
+/// Somebody collects shares, until the value is dropped.
+pub struct Expected(Arc<AtomicUsize>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Handle {
+    /// Says that shares will soon be handed in.
+    pub fn expect(&self) -> Expected {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+        Expected(Arc::clone(&self.expected))
+    }
+
     /// Combines `q` or more shares of the token for this verdict; none when the node stops.
     pub async fn combine(&self, exchange: ExchangeId, verdict: Verdict, shares: Shares) -> Option<Combined> {
         let message = Message::Verdict { cluster: self.view.cluster(), verdict, exchange };
@@ -60,25 +82,48 @@ impl Handle {
 pub struct Service {
     view: Arc<View>,
     queue: mpsc::Receiver<Work>,
+    expected: Arc<AtomicUsize>,
 }
 
 impl Service {
     /// For the cluster of this view.
     pub fn new(view: Arc<View>) -> (Self, Handle) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        (Self { view: Arc::clone(&view), queue }, Handle { view, queue: sender })
+        let expected = Arc::<AtomicUsize>::default();
+        let handle = Handle { view: Arc::clone(&view), queue: sender, expected: Arc::clone(&expected) };
+        (Self { view, queue, expected }, handle)
     }
 
     /// Runs until every handle is gone.
     pub async fn run(mut self) {
-        let mut batch = Vec::new();
-        while self.queue.recv_many(&mut batch, BATCH).await > 0 {
-            let (view, work) = (Arc::clone(&self.view), std::mem::take(&mut batch));
+        loop {
+            let work = self.gather().await;
+            if work.is_empty() {
+                return;
+            }
+            let view = Arc::clone(&self.view);
             let done = tokio::task::spawn_blocking(move || finish(&view, work)).await;
             if done.is_err() {
                 tracing::error!("a batch of shares could not be combined: their requests fail");
             }
         }
+    }
+
+    /// The next batch; empty when every handle is gone.
+    async fn gather(&mut self) -> Vec<Work> {
+        let mut batch = Vec::new();
+        if self.queue.recv_many(&mut batch, BATCH).await == 0 {
+            return batch;
+        }
+        let end = Instant::now() + GATHER;
+        while batch.len() < BATCH && self.expected.load(Ordering::Relaxed) > 0 {
+            let left = BATCH - batch.len();
+            match timeout_at(end, self.queue.recv_many(&mut batch, left)).await {
+                Ok(more) if more > 0 => {}
+                _ => break,
+            }
+        }
+        batch
     }
 }
 

@@ -113,6 +113,8 @@ struct Inner {
     received: mpsc::Sender<Received>,
     /// Who waits for an exchange's certificate.
     waiting: Waiting,
+    /// The last entry all of whose leaves are certified.
+    certified: watch::Sender<u64>,
     tallies: Mutex<HashMap<u64, Tally>>,
 }
 
@@ -139,8 +141,9 @@ impl Service {
                 "the witness store that the share is bound to is gone: this node serves and signs nothing"
             );
         }
-        let (waiting, tallies) = (Waiting::default(), Mutex::default());
-        let inner = Arc::new(Inner { options, store, standing, received: sender, waiting, tallies });
+        let (waiting, certified, tallies) = (Waiting::default(), watch::Sender::new(0), Mutex::default());
+        let inner = Inner { options, store, standing, received: sender, waiting, certified, tallies };
+        let inner = Arc::new(inner);
         let handle = Handle(Arc::clone(&inner));
         metrics::share_usable(handle.may_sign());
         (Self { inner, received, early: BTreeMap::new() }, handle)
@@ -255,9 +258,17 @@ impl Service {
         inner.store.put_certificates(&tallies).await?;
         for (tally, certified) in tallies.iter().zip(certified) {
             let mut held = inner.tallies.lock();
-            let fresh = held.get_mut(&tally.block().sequence).map(|tally| tally.keep(certified));
+            let Some(tally) = held.get_mut(&tally.block().sequence) else { continue };
+            let (fresh, sequence, complete) =
+                (tally.keep(certified), tally.block().sequence, tally.is_complete());
             drop(held);
-            let fresh = fresh.unwrap_or_default();
+            if complete {
+                inner.certified.send_if_modified(|last| {
+                    let further = *last < sequence;
+                    *last = sequence.max(*last);
+                    further
+                });
+            }
             metrics::certified(fresh.len());
             fresh.iter().for_each(|leaf| inner.waiting.wake(&leaf.exchange));
         }
@@ -337,10 +348,8 @@ impl Inner {
         let mut tallies = self.tallies.lock();
         let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
         tally.restore(&self.options.view, stored);
-        if let Some(own) = own.clone()
-            && let Err(problem) = tally.add(&self.options.view, own)
-        {
-            error!(%problem, "this node's own vote does not count");
+        if let Some(own) = own.clone() {
+            tally.add_own(&self.options.view, own);
         }
         Ok(own)
     }

@@ -198,6 +198,13 @@ impl Tally {
         Ok(true)
     }
 
+    /// Counts this member's own vote, which it has just signed.
+    pub fn add_own(&mut self, view: &View, counted: Counted) {
+        if let Some((index, _)) = view.member_by_key(*counted.vote.signer()) {
+            self.votes.insert(index, counted);
+        }
+    }
+
     /// Takes back votes that were counted and stored before; they are not checked again.
     pub fn restore(&mut self, view: &View, stored: Vec<Counted>) {
         for counted in stored {

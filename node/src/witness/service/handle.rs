@@ -3,6 +3,7 @@
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
 use fairpost_proto::threshold::{Message, Share};
 use fairpost_proto::vote::Certificate;
+use tokio::sync::watch;
 use tracing::debug;
 
 use super::{Error, Handle, Received, Standing};
@@ -96,6 +97,11 @@ impl Handle {
             }
             woken.await;
         }
+    }
+
+    /// Tells the last entry all of whose leaves are certified here.
+    pub fn watch_certified(&self) -> watch::Receiver<u64> {
+        self.0.certified.subscribe()
     }
 
     /// This server's share of the token for a decided exchange, by the rules.

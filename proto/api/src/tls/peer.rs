@@ -1,5 +1,7 @@
 //! What a presented certificate says about its holder.
 
+use std::sync::OnceLock;
+
 use ed25519_dalek::VerifyingKey;
 use fairpost_proto::binding::{self, Binding};
 use fairpost_proto::cose::Signed;
@@ -58,6 +60,8 @@ fn one_of(keys: &[KeyId]) -> String {
 pub struct PeerCertificate {
     tls_key: KeyId,
     binding: Signed<Binding>,
+    /// The identity that was found to have signed the binding: a connection makes many calls.
+    spoken_for: OnceLock<VerifyingKey>,
 }
 
 impl PeerCertificate {
@@ -79,7 +83,7 @@ impl PeerCertificate {
         if bound != tls_key {
             return Err(binding::Error::Key { expected: tls_key, found: bound }.into());
         }
-        Ok(Self { tls_key, binding })
+        Ok(Self { tls_key, binding, spoken_for: OnceLock::new() })
     }
 
     /// Digest of the TLS key.
@@ -94,7 +98,11 @@ impl PeerCertificate {
 
     /// That `identity` signed the binding: the holder of the certificate's key speaks for it.
     pub fn speaks_for(&self, identity: &VerifyingKey) -> Result<(), binding::Error> {
-        binding::check(&self.binding, identity, self.tls_key)
+        if self.spoken_for.get() != Some(identity) {
+            binding::check(&self.binding, identity, self.tls_key)?;
+            let _ = self.spoken_for.set(*identity);
+        }
+        Ok(())
     }
 
     /// The binding.
