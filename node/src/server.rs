@@ -204,6 +204,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         ledger: ledger.clone(),
         raft: raft.clone(),
         batch: config.limits.batch,
+        certified: witness.watch_certified(),
     });
     let shares = Arc::clone(&peers) as Arc<dyn witness::collect::Shares>;
     let (combining, combiner) = combine::Service::new(Arc::clone(&view));
