@@ -14,6 +14,8 @@ pub mod machine;
 pub mod membership;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod usage;
 pub mod witness;
