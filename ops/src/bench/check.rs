@@ -90,3 +90,87 @@ pub(super) fn proof(trust: &Trust, prepared: &Prepared, mail: &[u8], parts: Proo
         opening => Err(Error::Other { exchange, found: report.exchange.to_string(), opening }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use fairpost_node::membership::{KeySource as _, ShareFile};
+    use fairpost_proto::threshold::Message;
+
+    use super::super::people::People;
+    use super::super::prepare::prepare;
+    use super::*;
+    use crate::{init, operator, settings};
+
+    /// A cluster that does not run: its trust, prepared exchanges, and the token of each.
+    struct Paper {
+        _folder: tempfile::TempDir,
+        trust: Trust,
+        exchanges: Vec<Prepared>,
+        done: Vec<Done>,
+    }
+
+    fn paper(count: usize) -> Paper {
+        let folder = tempfile::tempdir().unwrap();
+        let now = operator::now();
+        init::run(&init::Options::new(folder.path()), now).unwrap();
+        let trust = settings::read_trust(&folder.path().join("cluster.trust")).unwrap();
+        let people = People::new(&folder.path().join("ca"), 3, now).unwrap();
+        let exchanges = prepare(&people, &trust, 1, count, now, &|_| {}).unwrap();
+        assert_eq!(exchanges.len(), count);
+        let files: Vec<ShareFile> = trust
+            .view()
+            .members()
+            .iter()
+            .map(|member| {
+                let path = folder.path().join(&member.name).join("share.toml");
+                ShareFile::open(&path, trust.view(), &member.name).unwrap()
+            })
+            .collect();
+        let token = |exchange| {
+            let message = Message::released(trust.cluster(), exchange);
+            let shares: Vec<_> =
+                (0..).zip(&files).map(|(index, file)| (index, file.share().sign(&message))).collect();
+            threshold::combine(3, &shares).unwrap().to_bytes().to_vec()
+        };
+        let done = exchanges.iter().enumerate().map(|(place, prepared)| Done {
+            place,
+            at: Instant::now(),
+            redeem: Duration::ZERO,
+            proof: None,
+            token: token(prepared.exchange),
+        });
+        let done = done.collect();
+        Paper { _folder: folder, trust, exchanges, done }
+    }
+
+    #[test]
+    fn the_tokens_of_all_exchanges_are_verified() {
+        let paper = paper(5);
+        assert_eq!(tokens(&paper.trust, &paper.exchanges, &paper.done).unwrap(), 5);
+    }
+
+    #[test]
+    fn one_wrong_token_among_many_is_found() {
+        for place in 0..5 {
+            let mut paper = paper(5);
+            let other = paper.done[(place + 1) % 5].token.clone();
+            paper.done[place].token = other;
+            let wrong = tokens(&paper.trust, &paper.exchanges, &paper.done).unwrap_err();
+            let expected = paper.exchanges[place].exchange;
+            assert!(
+                matches!(&wrong, Error::Verify(error) if matches!(&**error, verify::Error::Token { exchange, .. } if *exchange == expected)),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_named_with_its_exchange() {
+        let mut paper = paper(1);
+        paper.done[0].token.pop();
+        let wrong = tokens(&paper.trust, &paper.exchanges, &paper.done).unwrap_err();
+        assert!(wrong.to_string().contains(&paper.exchanges[0].exchange.to_string()), "{wrong}");
+    }
+}

@@ -6,8 +6,8 @@
 //! Everything that can be signed beforehand is. `clients` of them go on at any time, each in a closed loop, each going
 //! round the nodes.
 //!
-//! 1. A pilot run finds out how many exchanges to prepare.
-//! 2. Single operations and the disk are measured ([`bound`]).
+//! 1. Single operations and the disk are measured ([`bound`]).
+//! 2. A pilot run finds out how many exchanges to prepare.
 //! 3. The load runs; once it is warm, the clock starts, and stops after the time asked for, or when the exchanges run
 //!    out. What was answered while it ran counts.
 //! 4. Single operations and the disk are measured again.
@@ -28,6 +28,7 @@ mod people;
 mod prepare;
 pub mod report;
 mod show;
+mod sum;
 mod watch;
 
 use std::path::PathBuf;
@@ -44,7 +45,8 @@ use people::People;
 use prepare::Prepared;
 pub use report::Report;
 pub use show::table;
-use watch::{Look, Watch};
+use sum::{Clock, Seen};
+use watch::Watch;
 
 /// How long the pilot runs.
 const PILOT: Duration = Duration::from_secs(2);
@@ -160,16 +162,6 @@ struct Bench<'a> {
     progress: Progress,
 }
 
-/// What the clock saw.
-struct Clock {
-    started: Instant,
-    stopped: Instant,
-    before: Vec<Look>,
-    after: Vec<Look>,
-    cpu: Duration,
-    resident: Option<u64>,
-}
-
 impl<'a> Bench<'a> {
     fn start(
         options: &'a Options,
@@ -188,6 +180,11 @@ impl<'a> Bench<'a> {
         let nodes = Nodes::new(view, self.options.connections)?;
 
         let pilot = self.prepare(0, (self.options.clients * 8).max(500)).await?;
+        let Some(example) = pilot.first() else { return Err(bound::Error::Nothing.into()) };
+        let mut bound = bound::Bench::new(view, &self.people, example, operator::now())?;
+        let record = example.nro.len() + example.nrr.len() + FRAMING;
+        let mut syncs = self.measure(&mut bound, record)?;
+
         let (piloted, rate, mut again) = self.pilot(&nodes, &pilot).await?;
         let count = match self.options.until {
             Until::Answered(count) => count,
@@ -197,11 +194,6 @@ impl<'a> Bench<'a> {
             }
         };
         let exchanges = self.prepare(pilot.len(), count).await?;
-
-        let Some(example) = exchanges.first() else { return Err(bound::Error::Nothing.into()) };
-        let mut bound = bound::Bench::new(view, &self.people, example, operator::now())?;
-        let record = example.nro.len() + example.nrr.len() + FRAMING;
-        let mut syncs = self.measure(&mut bound, record)?;
 
         let work = Work::new(&exchanges);
         let (people, clients, proof) = (&self.people, self.options.clients, self.options.proof);
@@ -219,8 +211,9 @@ impl<'a> Bench<'a> {
         if counted.is_empty() {
             return Err(Error::Nothing(clock.stopped - clock.started));
         }
-        let facts = Facts { counted, answered, again, clock, checked, sync: bound::median(&syncs) };
-        Ok(self.write(&facts, &bound))
+        let (sync, certificates) = (bound::median(&syncs), self.people.certificates());
+        let seen = Seen { counted, answered, again, clock, checked, sync, certificates };
+        Ok(sum::report(self.options, view, &seen, &bound))
     }
 
     async fn all_ready(&self) -> Result<(), Error> {
@@ -351,111 +344,4 @@ impl<'a> Bench<'a> {
         }
         Ok(checked)
     }
-}
-
-/// What a report is written from.
-struct Facts {
-    counted: Vec<Done>,
-    answered: usize,
-    again: u64,
-    clock: Clock,
-    checked: report::Checked,
-    sync: f64,
-}
-
-impl Bench<'_> {
-    fn write(&self, facts: &Facts, bench: &bound::Bench<'_>) -> Report {
-        let (clock, counted) = (&facts.clock, &facts.counted);
-        let seconds = (clock.stopped - clock.started).as_secs_f64();
-        let rate = counted.len() as f64 / seconds;
-        let (view, quorum) = (self.trust.view(), self.trust.view().quorum());
-        let shape = bound::Shape {
-            n: quorum.n(),
-            q: quorum.q(),
-            batch: batch(clock),
-            certificates: self.people.certificates() as f64 / facts.answered as f64,
-            proof: self.options.proof,
-        };
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let operations = bench.costs(&shape);
-        let seconds_per_exchange: f64 = operations.iter().map(|cost| cost.seconds_per_exchange).sum();
-        let bound_per_second = cores as f64 / seconds_per_exchange;
-        let latency_seconds = numbers::latency(counted.iter().map(|done| done.redeem));
-        let proofs: Vec<Duration> = counted.iter().filter_map(|done| done.proof).collect();
-        Report {
-            version: report::VERSION,
-            cluster: view.cluster().to_string(),
-            clients: self.options.clients,
-            seconds,
-            exchanges: counted.len(),
-            answered: facts.answered,
-            calls_again: facts.again,
-            proof: self.options.proof,
-            batch: shape.batch,
-            exchanges_per_second: rate,
-            bound_per_second,
-            share_of_bound: rate / bound_per_second,
-            latency_seconds,
-            proof_latency_seconds: self.options.proof.then(|| numbers::latency(proofs.into_iter())),
-            stages: stages(clock),
-            bound: report::Bound { cores, seconds_per_exchange, operations },
-            unavoidable: self.options.disk.as_ref().map(|_| {
-                let parts = bench.way(&shape, facts.sync);
-                let seconds = parts.iter().map(|part| part.seconds_together).sum();
-                report::Unavoidable { seconds, latency_ratio: latency_seconds.p50 / seconds, parts }
-            }),
-            nodes: clock
-                .before
-                .iter()
-                .zip(&clock.after)
-                .map(|(before, after)| node(before, after, rate))
-                .collect(),
-            client: report::Client {
-                cpu_seconds_per_exchange: clock.cpu.as_secs_f64() / counted.len() as f64,
-                resident_bytes: clock.resident,
-            },
-            checked: facts.checked,
-        }
-    }
-}
-
-/// Exchanges in an entry: what the node that decided most has added to its log.
-fn batch(clock: &Clock) -> f64 {
-    let grown = clock.before.iter().zip(&clock.after).map(|(before, after)| {
-        let entries = after.status.sequence.saturating_sub(before.status.sequence);
-        (entries, after.status.evidence_log_size.saturating_sub(before.status.evidence_log_size))
-    });
-    grown.max().map_or(1.0, |(entries, leaves)| leaves as f64 / entries.max(1) as f64).max(1.0)
-}
-
-fn node(before: &Look, after: &Look, rate: f64) -> report::Node {
-    let time = (after.at - before.at).as_secs_f64();
-    let cpu = (after.status.cpu_seconds - before.status.cpu_seconds) / time;
-    report::Node {
-        name: after.status.name.clone(),
-        role: after.status.role.clone(),
-        cpu_seconds_per_exchange: cpu / rate,
-        cpu,
-        resident_bytes: after.status.resident_bytes,
-    }
-}
-
-fn stages(clock: &Clock) -> Vec<report::Stage> {
-    let mut all = numbers::Histograms::new();
-    for (before, after) in clock.before.iter().zip(&clock.after) {
-        for (name, histogram) in &after.histograms {
-            let since = histogram.clone().since(before.histograms.get(name));
-            all.entry(name.clone()).or_default().add(&since);
-        }
-    }
-    let stages = all.into_iter().filter(|(_, histogram)| histogram.count > 0.0);
-    stages
-        .map(|(stage, histogram)| report::Stage {
-            stage,
-            count: histogram.count,
-            mean: histogram.mean(),
-            p50: histogram.quantile(0.5),
-            p99: histogram.quantile(0.99),
-        })
-        .collect()
 }

@@ -90,6 +90,9 @@ impl Histogram {
     /// The value below which this share lies, as if each bucket were evenly filled. Beyond the last bucket with an end:
     /// that end.
     pub(super) fn quantile(&self, share: f64) -> f64 {
+        if self.count <= 0.0 {
+            return 0.0;
+        }
         let rank = share * self.count;
         let (mut begin, mut below) = (0.0, 0.0);
         for (end, count) in &self.buckets {
