@@ -41,6 +41,7 @@ use fairpost_proto::trust::Trust;
 use crate::operator::{self, Operator};
 use crate::status;
 use load::{Done, Nodes, Work};
+pub use numbers::latency;
 use people::People;
 use prepare::Prepared;
 pub use report::Report;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::Latency;
 
 /// What so many latencies were like; all zero of none.
-pub(super) fn latency(samples: impl Iterator<Item = Duration>) -> Latency {
+pub fn latency(samples: impl Iterator<Item = Duration>) -> Latency {
     let mut seconds: Vec<f64> = samples.map(|sample| sample.as_secs_f64()).collect();
     seconds.sort_by(f64::total_cmp);
     let at = |share: f64| {
