@@ -4,13 +4,14 @@
 CARGO ?= cargo
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test lint docs
+.PHONY: help setup build demo test lint docs bench
 
 help:
 	@echo "make demo    a cluster of four, and certified mails through it, explained step by step"
 	@echo "make test    all tests"
 	@echo "make build   fairpostd, fairpost and fairpostctl, in $(TARGET)/debug"
 	@echo "make lint    formatting, clippy, licenses, duplicates, and who may name which library"
+	@echo "make bench   how fast it is beside its bound and beside etcd: writes docs/performance.md; takes 4 minutes"
 	@echo "make docs    the API documentation, in $(TARGET)/doc"
 
 setup:
@@ -30,6 +31,12 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tools/check-deps
+
+# Alone on the machine, please.
+bench: build
+	tools/setup bench
+	$(CARGO) build --locked -p fairpost-tests --example etcd_load
+	tools/bench
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps

@@ -14,7 +14,8 @@ pub mod machine;
 pub mod membership;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
+pub mod usage;
 pub mod witness;

@@ -23,6 +23,7 @@ use fairpost_proto::ids::{KeyId, Timestamp};
 use fairpost_proto::trust::{self, Trust};
 use fairpost_proto::view::View;
 use fairpost_proto::{armor, binding, chain};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,6 +45,7 @@ use crate::health::{self, Health};
 use crate::machine::LedgerMachine;
 use crate::membership::{self, ShareFile};
 use crate::store::{self, Folder, Ledger, Memory, Store, Writer};
+use crate::telemetry;
 use crate::witness::collect::Collector;
 use crate::witness::{self, combine, service};
 
@@ -160,9 +162,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| Error::Listen { address: config.listen, source })?;
-    if let Some(address) = config.metrics_listen {
-        serve_metrics(address)?;
-    }
+    let metrics = start_metrics(config.metrics_listen)?;
     let (halt, halted) = watch::channel(false);
     let (fatal, mut failed) = watch::channel(None::<String>);
     let disks = Disks::open(&config, &view, &fatal)?;
@@ -274,6 +274,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             contact,
             health,
             started,
+            metrics,
         }));
     info!(name = config.name, address = %config.listen, cluster = %view.cluster(), "serving");
 
@@ -441,15 +442,19 @@ fn load_credentials(config: &Config, identity: &VerifyingKey) -> Result<Credenti
     Ok(credentials)
 }
 
-fn serve_metrics(address: SocketAddr) -> Result<(), Error> {
-    let exporter = metrics_exporter_prometheus::PrometheusBuilder::new().with_http_listener(address);
-    exporter.install().map_err(|error| Error::Metrics { address, problem: error.to_string() })?;
+fn start_metrics(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error> {
+    let handle = telemetry::start(address).map_err(|error| match (address, error) {
+        (Some(address), telemetry::Error::Exporter(error)) => {
+            Error::Metrics { address, problem: error.to_string() }
+        }
+        (_, error) => Error::Fatal(error.to_string()),
+    })?;
     store::metrics::describe();
     crate::ledger::metrics::describe();
     witness::metrics::describe();
     crate::api::metrics::describe();
     crate::health::describe();
-    Ok(())
+    Ok(handle)
 }
 
 impl service::FirstSeen for consensus::LogStore {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairpost_ops::bench;
 use fairpost_ops::init::{Made, Options};
 use fairpost_proto::ids::Span;
 use fairpost_proto::view::Parameters;
@@ -43,6 +44,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Node,
     },
+    /// Drive full exchanges through a running cluster, and measure them beside the bound that its cryptography sets.
+    #[command(after_help = "Example:\n  fairpostctl bench --dir demo --clients 64 --seconds 30\n\n\
+        It fills the cluster with exchanges: use one that was made for this.")]
+    Bench(Bench),
     /// A node's configuration.
     #[command(subcommand)]
     Config(Config),
@@ -134,6 +139,62 @@ pub(crate) enum Ca {
         #[arg(long, default_value_t = 365)]
         days: u32,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) cluster: Node,
+    /// How many clients ask at once, each for its next exchange as soon as it has the last one.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clients: u32,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Not for a time, but until so many exchanges are answered.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    exchanges: Option<u32>,
+    /// How many seconds the load runs before the clock starts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    warm_up: u64,
+    /// How many senders and how many recipients there are, each with a certificate of its own.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    people: u32,
+    /// Leave out that the sender asks for the proof.
+    #[arg(long)]
+    no_proof: bool,
+    /// How many connections to open to each node.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// The folder with ca.crt and ca.key of an authority that the cluster believes [default: the one in --dir].
+    #[arg(long, value_name = "DIR", required_unless_present = "dir")]
+    ca: Option<PathBuf>,
+    /// A folder on the nodes' disk, where a synced write is measured [default: --dir].
+    #[arg(long, value_name = "DIR")]
+    disk: Option<PathBuf>,
+    /// How to show it. The JSON form is stable, and has a version.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+impl Bench {
+    pub(crate) fn options(&self) -> bench::Options {
+        let until = match self.exchanges {
+            Some(count) => bench::Until::Answered(count as usize),
+            None => bench::Until::Elapsed(Duration::from_secs(self.seconds)),
+        };
+        bench::Options {
+            clients: self.clients as usize,
+            until,
+            warm_up: Duration::from_secs(self.warm_up),
+            people: self.people as usize,
+            connections: self.connections as usize,
+            proof: !self.no_proof,
+            ca: self.cluster.file(self.ca.as_ref(), "ca"),
+            disk: self.disk.clone().or_else(|| self.cluster.dir.clone()),
+            patience: self.cluster.patience(),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,19 +2,24 @@
 
 mod arguments;
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::anyhow;
-use arguments::{Ca, Command, Config, Format, Init, Node};
+use arguments::{Bench, Ca, Command, Config, Format, Init, Node};
 use clap::Parser as _;
 use fairpost_ops::operator::{self, Operator};
 use fairpost_ops::settings::{self, Settings};
-use fairpost_ops::{init, status};
+use fairpost_ops::{bench, init, status};
 use fairpost_proto::terms::Address;
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
+/// `EX_TEMPFAIL` of sysexits.h.
+const AGAIN: u8 = 75;
+/// Something is wrong with the cluster.
+const DEGRADED: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match arguments::Arguments::try_parse() {
@@ -32,7 +37,12 @@ fn main() -> ExitCode {
             // Without the chain of causes: every error's own text has what it needs of them.
             eprintln!("fairpostctl: {error}");
             match error.downcast_ref::<init::Error>() {
-                Some(error) if error.is_usage() => USAGE.into(),
+                Some(error) if error.is_usage() => return USAGE.into(),
+                _ => {}
+            }
+            match error.downcast_ref::<bench::Error>() {
+                Some(bench::Error::Unreached { .. }) => AGAIN.into(),
+                Some(bench::Error::NotReady { .. }) => DEGRADED.into(),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -56,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print(&format!("{}\n", status::line(&report)))?;
             Ok(report.state.exit_code().into())
         }
+        Command::Bench(arguments) => measure(&arguments),
         Command::Config(command) => configuration(command),
     }
 }
@@ -87,6 +98,31 @@ fn ask(node: &Node) -> anyhow::Result<status::Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let probes = runtime.block_on(status::probe(&operator, trust.view(), node.patience()));
     Ok(status::Report::new(trust.view(), &probes))
+}
+
+fn measure(arguments: &Bench) -> anyhow::Result<ExitCode> {
+    let trust = settings::read_trust(&arguments.cluster.cluster())?;
+    let operator = Operator::open(&arguments.cluster.operator())?;
+    let report = bench::run(&arguments.options(), &operator, &trust, progress());
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    print(&match (report?, arguments.format) {
+        (report, Format::Table) => bench::table(&report),
+        (report, Format::Json) => json(&report)?,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows on a terminal how far the bench is.
+fn progress() -> bench::Progress {
+    if !io::stderr().is_terminal() {
+        return Arc::new(|_, _, _| {});
+    }
+    Arc::new(|what, done, all| match done.saturating_mul(100).checked_div(all) {
+        Some(percent) => eprint!("\r\x1b[K{what}: {} %", percent.min(100)),
+        None => eprint!("\r\x1b[K{what}"),
+    })
 }
 
 fn configuration(command: Config) -> anyhow::Result<ExitCode> {

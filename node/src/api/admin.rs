@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use fairpost_api::v1::admin_server::Admin;
-use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus, ShareState};
+use fairpost_api::v1::{GetMetricsRequest, GetNodeStatusRequest, Metrics, NodeStatus, ShareState};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tonic::{Request, Response, Status};
 
 use super::auth::Gate;
@@ -11,6 +12,7 @@ use super::contact::Contact;
 use super::error;
 use crate::clock;
 use crate::health::Health;
+use crate::usage;
 
 /// The service.
 pub struct AdminService {
@@ -24,6 +26,8 @@ pub struct AdminService {
     pub health: Health,
     /// When it started.
     pub started: Instant,
+    /// What is measured here.
+    pub metrics: PrometheusHandle,
 }
 
 #[tonic::async_trait]
@@ -57,6 +61,13 @@ impl Admin for AdminService {
             voted_sequence: witness.voted().map_err(|fault| error::internal(&fault))?,
             epoch: self.contact.view.epoch(),
             uncertified: witness.uncertified() as u64,
+            cpu_seconds: usage::cpu().as_secs_f64(),
+            resident_bytes: usage::resident_bytes(),
         }))
+    }
+
+    async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<Metrics>, Status> {
+        self.gate.operator(&request)?;
+        Ok(Response::new(Metrics { prometheus: self.metrics.render() }))
     }
 }

@@ -8,6 +8,7 @@
     reason = "a test that fails panics; clippy excuses only the functions marked as tests themselves"
 )]
 
+mod bench;
 mod cli;
 mod exchange;
 mod hostile;

@@ -10,8 +10,8 @@ use fairpost_api::v1::cluster_client::ClusterClient;
 use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::peer_client::PeerClient;
 use fairpost_api::v1::{
-    CastVotesRequest, ForwardRequest, GetNodeRequest, GetNodeStatusRequest, GetSharesRequest,
-    GetVotesRequest, RaftMessage,
+    CastVotesRequest, ForwardRequest, GetMetricsRequest, GetNodeRequest, GetNodeStatusRequest,
+    GetSharesRequest, GetVotesRequest, RaftMessage,
 };
 use fairpost_node::config::Config;
 use fairpost_proto::chain::key_id;
@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 struct Answers {
     peer: Vec<Status>,
     consensus: Vec<Status>,
-    admin: Option<Status>,
+    admin: Vec<Status>,
 }
 
 async fn ask(channel: &Channel) -> Answers {
@@ -41,9 +41,13 @@ async fn ask(channel: &Channel) -> Answers {
         consensus.vote(message()).await.err(),
         consensus.install_snapshot(tokio_stream::once(message())).await.err(),
     ];
-    let admin = AdminClient::new(channel.clone()).get_node_status(GetNodeStatusRequest {}).await.err();
+    let mut admin = AdminClient::new(channel.clone());
+    let admin = vec![
+        admin.get_node_status(GetNodeStatusRequest {}).await.err(),
+        admin.get_metrics(GetMetricsRequest {}).await.err(),
+    ];
     let all = |answers: Vec<Option<Status>>| answers.into_iter().flatten().collect();
-    Answers { peer: all(peer), consensus: all(consensus), admin }
+    Answers { peer: all(peer), consensus: all(consensus), admin: all(admin) }
 }
 
 fn assert_all(what: &str, answers: &[Status], count: usize, code: Code, words: &str) {
@@ -65,20 +69,20 @@ pub(super) async fn only_those_who_may_are_let_in(cluster: &Cluster) {
 
     let nobody = ask(&connect(cluster, node(), None)).await;
     let all: Vec<Status> = nobody.peer.into_iter().chain(nobody.consensus).chain(nobody.admin).collect();
-    assert_all("no certificate", &all, 8, Code::Unauthenticated, "asks for a TLS client certificate");
+    assert_all("no certificate", &all, 9, Code::Unauthenticated, "asks for a TLS client certificate");
 
     let stranger = SigningKey::generate(&mut OsRng);
     let credentials = Credentials::generate(&stranger, &[], fairpost::now()).unwrap();
     let answers = ask(&connect(cluster, node(), Some(&credentials))).await;
     let all: Vec<Status> = answers.peer.into_iter().chain(answers.consensus).chain(answers.admin).collect();
     let id = key_id(&stranger.verifying_key()).to_string();
-    assert_all("a stranger", &all, 8, Code::PermissionDenied, &id);
+    assert_all("a stranger", &all, 9, Code::PermissionDenied, &id);
 
     // A binding in a member's name that the member did not sign.
     let forged = forged(&credentials, &id, &key_id(&members[1].identity).to_string());
     let answers = ask(&connect(cluster, node(), Some(&forged))).await;
     let all: Vec<Status> = answers.peer.into_iter().chain(answers.consensus).chain(answers.admin).collect();
-    assert_all("a forged binding", &all, 8, Code::PermissionDenied, "is not by key");
+    assert_all("a forged binding", &all, 9, Code::PermissionDenied, "is not by key");
 
     let operator = ask(&cluster.operator_channel(0).unwrap()).await;
     assert_all("the operator", &operator.peer, 4, Code::PermissionDenied, "only members may call this");
