@@ -16,7 +16,6 @@ use fairpost_proto::entry::Command;
 use fairpost_proto::evidence::{self, Nro};
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
 use fairpost_proto::request::{self, Method};
-use fairpost_proto::threshold::Token;
 use fairpost_proto::view::View;
 use tonic::Status;
 use tracing::debug;
@@ -26,7 +25,7 @@ use super::{error, metrics};
 use crate::clock;
 use crate::consensus::{self, sequencer};
 use crate::ledger::Exchange;
-use crate::store::Ledger;
+use crate::store::{Ledger, VerifiedToken};
 use crate::witness::collect::{self, Collector};
 use crate::witness::service;
 
@@ -87,7 +86,7 @@ impl Contact {
         admitted: &Admitted,
         verdict: Verdict,
         evidence: Option<Vec<u8>>,
-    ) -> Result<(Exchange, Token), Status> {
+    ) -> Result<(Exchange, VerifiedToken), Status> {
         if !self.stands(&admitted.exchange)? {
             self.check_command(admitted, verdict, evidence.as_deref()).await?;
             let started = Instant::now();
@@ -178,7 +177,7 @@ impl Contact {
     }
 
     /// Waits until the verdict is certified, and gives it with its token.
-    pub async fn finish(&self, exchange: &ExchangeId) -> Result<(Exchange, Token), Status> {
+    pub async fn finish(&self, exchange: &ExchangeId) -> Result<(Exchange, VerifiedToken), Status> {
         let started = Instant::now();
         loop {
             match self.collector.token(exchange).await {

@@ -6,13 +6,13 @@ use fairpost_api::v1::exchange_server::Exchange as Service;
 use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
 use fairpost_proto::ids::Verdict;
 use fairpost_proto::request::Method;
-use fairpost_proto::threshold::Token;
 use tonic::{Request, Response, Status};
 
 use super::contact::{Admitted, Contact};
 use super::error;
 use crate::clock;
 use crate::ledger::Exchange;
+use crate::store::VerifiedToken;
 
 /// The service over a contact.
 pub struct ExchangeService {
@@ -48,7 +48,7 @@ impl ExchangeService {
     }
 
     /// The verdict that stands, or that comes about because deadline and grace have passed.
-    async fn standing(&self, admitted: &Admitted) -> Result<Option<(Exchange, Token)>, Status> {
+    async fn standing(&self, admitted: &Admitted) -> Result<Option<(Exchange, VerifiedToken)>, Status> {
         if self.contact.stands(&admitted.exchange)? {
             return self.contact.finish(&admitted.exchange).await.map(Some);
         }
@@ -122,7 +122,7 @@ const fn state(verdict: Verdict) -> State {
     }
 }
 
-fn outcome(decided: Option<(Exchange, Token)>) -> Outcome {
+fn outcome(decided: Option<(Exchange, VerifiedToken)>) -> Outcome {
     let server_time_millis = clock::now().millis();
     match decided {
         None => Outcome { state: State::Undecided.into(), server_time_millis, ..Outcome::default() },

@@ -33,6 +33,18 @@ const POSITION: &[u8] = b"position";
 const MEMBERSHIP: &[u8] = b"membership";
 const PROBE: &[u8] = b"probe";
 
+/// A token that this node has verified, in its encoding: whoever is given it verifies it anew, so here it is not parsed
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedToken([u8; Token::SIZE]);
+
+impl VerifiedToken {
+    /// Its encoding.
+    pub const fn to_bytes(&self) -> [u8; Token::SIZE] {
+        self.0
+    }
+}
+
 /// The ledger's records.
 #[derive(Clone)]
 pub struct Ledger {
@@ -79,9 +91,9 @@ impl Ledger {
     }
 
     /// The token of an exchange, if it was ever combined here.
-    pub fn token(&self, exchange: &ExchangeId, verdict: Verdict) -> Result<Option<Token>, Error> {
+    pub fn token(&self, exchange: &ExchangeId, verdict: Verdict) -> Result<Option<VerifiedToken>, Error> {
         let bytes = self.database.get(TOKENS, token_key(exchange, verdict))?;
-        Ok(bytes.and_then(|bytes| Token::parse(&bytes).ok()))
+        Ok(bytes.and_then(|bytes| Some(VerifiedToken(bytes.try_into().ok()?))))
     }
 
     /// Keeps a token that was verified. It can always be made again, so it is not synced.
@@ -90,10 +102,12 @@ impl Ledger {
         exchange: &ExchangeId,
         verdict: Verdict,
         token: &Token,
-    ) -> Result<(), Error> {
+    ) -> Result<VerifiedToken, Error> {
+        let token = VerifiedToken(token.to_bytes());
         let mut ops = Ops::new();
-        ops.put(TOKENS, token_key(exchange, verdict), token.to_bytes().to_vec());
-        self.writer.write(ops, Durability::Buffered).await
+        ops.put(TOKENS, token_key(exchange, verdict), token.0.to_vec());
+        self.writer.write(ops, Durability::Buffered).await?;
+        Ok(token)
     }
 
     /// Up to where Raft's log was applied, in the consensus layer's own encoding.

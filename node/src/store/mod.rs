@@ -36,7 +36,7 @@ mod writer;
 pub use database::{Column, Database, Entries, KeyValue, Memory, Order, View};
 pub use error::Error;
 pub use folder::{Folder, Identity};
-pub use ledger::{Ledger, Reached, Record};
+pub use ledger::{Ledger, Reached, Record, VerifiedToken};
 pub use ops::Ops;
 pub(crate) use writer::Sink;
 pub use writer::{Durability, Handle, Writer};

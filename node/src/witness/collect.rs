@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::{combine, metrics, service};
 use crate::ledger::Exchange;
-use crate::store::{self, Ledger};
+use crate::store::{self, Ledger, VerifiedToken};
 
 /// How long a member has before the next one is asked as well.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -86,14 +86,14 @@ impl Collector {
 
     /// Waits until the exchange is certified here, and gives it with its token. Takes as long as it takes: the caller
     /// sets the deadline.
-    pub async fn token(&self, id: &ExchangeId) -> Result<(Exchange, Token), Error> {
+    pub async fn token(&self, id: &ExchangeId) -> Result<(Exchange, VerifiedToken), Error> {
         let exchange = self.witness.certified(id).await?;
         let verdict = exchange.leaf.verdict;
         if let Some(token) = self.ledger.token(id, verdict)? {
             return Ok((exchange, token));
         }
         let token = self.collect(&exchange).await?;
-        self.ledger.put_token(id, verdict, &token).await?;
+        let token = self.ledger.put_token(id, verdict, &token).await?;
         Ok((exchange, token))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
-use fairpost_proto::threshold::{Message, Share};
+use fairpost_proto::threshold::{Message, Share, Token};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -173,6 +173,7 @@ impl Cluster {
         let patience = Duration::from_secs(20);
         let token = tokio::time::timeout(patience, self.members[member].collector.token(exchange));
         let (exchange, token) = token.await.expect("a token in time")?;
+        let token = Token::parse(&token.to_bytes()).unwrap();
         let (cluster, verdict) = (self.world.view.cluster(), exchange.leaf.verdict);
         let message = Message::Verdict { cluster, verdict, exchange: exchange.leaf.exchange };
         self.world.view.public_key().verify(&message, &token).unwrap();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use fairpost_proto::cose::{self, Signed};
 use fairpost_proto::ids::{ClusterId, Digest};
 use fairpost_proto::leaf::Leaf;
-use fairpost_proto::merkle;
+use fairpost_proto::merkle::{self, InclusionProof};
 use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 
@@ -68,15 +68,10 @@ impl Leaves {
     }
 }
 
-/// The hashes of an entry's leaves that stand in a ballot, in order.
-pub fn ballot(block: &Block, leaves: &Leaves) -> Vec<Digest> {
-    let chosen = block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place));
-    chosen.map(|(_, leaf)| leaf.hash()).collect()
-}
-
 /// The root of a ballot with these leaves (RFC 9162 §2.1.1).
 pub fn root(block: &Block, leaves: &Leaves) -> Digest {
-    merkle::root(&ballot(block, leaves))
+    let chosen = block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place));
+    merkle::root(&chosen.map(|(_, leaf)| leaf.hash()).collect::<Vec<_>>())
 }
 
 /// Why a vote does not count.
@@ -145,6 +140,8 @@ pub struct Counted {
 #[derive(Clone, Debug)]
 pub struct Tally {
     block: Block,
+    /// The leaves' hashes, in order.
+    hashes: Vec<Digest>,
     votes: BTreeMap<u16, Counted>,
     /// The leaves whose certificates lie in the store, synced.
     stored: Leaves,
@@ -154,7 +151,8 @@ impl Tally {
     /// No votes yet on the leaves of `block`.
     pub fn new(block: Block) -> Self {
         let stored = Leaves::none(block.leaves.len());
-        Self { block, votes: BTreeMap::new(), stored }
+        let hashes = block.leaves.iter().map(Leaf::hash).collect();
+        Self { block, hashes, votes: BTreeMap::new(), stored }
     }
 
     /// The entry's leaves.
@@ -183,7 +181,7 @@ impl Tally {
             return Ok(false);
         }
         counted.vote.verify(&member.identity)?;
-        let (expected, found) = (vote.ballot, root(&self.block, &counted.leaves));
+        let (expected, found) = (vote.ballot, self.root(&counted.leaves));
         if expected != found {
             return Err(Problem::Ballot { expected, found });
         }
@@ -196,6 +194,19 @@ impl Tally {
         }
         self.votes.insert(index, counted);
         Ok(true)
+    }
+
+    /// The root of a ballot with these leaves: most members vote for the same ones.
+    fn root(&self, leaves: &Leaves) -> Digest {
+        match self.votes.values().find(|counted| counted.leaves == *leaves) {
+            Some(counted) => counted.vote.payload().ballot,
+            None => merkle::root(&self.ballot(leaves)),
+        }
+    }
+
+    fn ballot(&self, leaves: &Leaves) -> Vec<Digest> {
+        let chosen = self.hashes.iter().enumerate().filter(|(place, _)| leaves.contains(*place));
+        chosen.map(|(_, hash)| *hash).collect()
     }
 
     /// Counts this member's own vote, which it has just signed.
@@ -267,17 +278,20 @@ impl Tally {
     pub fn certificate(&self, view: &View, place: usize) -> Option<Certificate> {
         let leaf = *self.block.leaves.get(place)?;
         let q = view.quorum().q();
-        let votes: Vec<_> = self
-            .votes
-            .values()
-            .filter(|counted| counted.leaves.contains(place))
-            .take(q)
-            .filter_map(|counted| {
-                let index = (0..place).filter(|before| counted.leaves.contains(*before)).count();
-                let proof = merkle::inclusion(&ballot(&self.block, &counted.leaves), index as u64).ok()?;
-                Some((counted.vote.clone(), proof))
-            })
-            .collect();
+        let mut votes = Vec::with_capacity(q);
+        // Most members vote for the same leaves, and so with the same proof.
+        let mut last: Option<(&Leaves, InclusionProof)> = None;
+        for counted in self.votes.values().filter(|counted| counted.leaves.contains(place)).take(q) {
+            let proof = match last.take().filter(|(leaves, _)| **leaves == counted.leaves) {
+                Some((_, proof)) => proof,
+                None => {
+                    let index = (0..place).filter(|before| counted.leaves.contains(*before)).count();
+                    merkle::inclusion(&self.ballot(&counted.leaves), index as u64).ok()?
+                }
+            };
+            votes.push((counted.vote.clone(), proof.clone()));
+            last = Some((&counted.leaves, proof));
+        }
         (votes.len() == q).then(|| Certificate::new(leaf, votes))
     }
 }

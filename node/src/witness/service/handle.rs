@@ -76,11 +76,16 @@ impl Handle {
 
     /// The certificate of a decided exchange, if it is stored here.
     pub fn certificate(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
+        let (view, place) = (&self.0.options.view, exchange.place as usize);
+        let held = self.0.tallies.lock().get(&exchange.sequence).cloned();
+        if let Some(tally) = held.filter(|tally| tally.stored(place).is_some()) {
+            return Ok(tally.certificate(view, place));
+        }
         let Some(block) = self.0.options.ledger.block(exchange.sequence)? else { return Ok(None) };
         let mut tally = Tally::new(block);
         let stored = self.0.store.certificate(tally.block())?;
-        tally.restore(&self.0.options.view, stored);
-        Ok(tally.certificate(&self.0.options.view, exchange.place as usize))
+        tally.restore(view, stored);
+        Ok(tally.certificate(view, place))
     }
 
     /// Waits until the certificate of an exchange is stored here; gives the decided exchange. Takes as long as it
