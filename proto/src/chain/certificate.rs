@@ -16,6 +16,7 @@ use x509_cert::time::Time;
 
 use super::{Chain, Error};
 use crate::ids::Timestamp;
+use crate::shown;
 
 /// id-kp-emailProtection (RFC 5280 §4.2.1.12), as the content of a DER OBJECT IDENTIFIER.
 pub(super) const EMAIL_PROTECTION: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x04];
@@ -93,7 +94,7 @@ impl Certificate {
         if self.addresses.iter().any(|address| address == expected) {
             return Ok(());
         }
-        Err(Error::Address { expected: expected.to_owned(), found: self.addresses.clone() })
+        Err(Error::Address { expected: expected.to_owned(), found: shown::list(&self.addresses) })
     }
 
     /// That it is valid at this time.
@@ -133,7 +134,8 @@ impl Certificate {
         }
         match &self.purposes {
             Some(purposes) if !purposes.iter().any(|purpose| purpose.as_bytes() == EMAIL_PROTECTION) => {
-                let found = purposes.iter().map(ToString::to_string).collect();
+                let found: Vec<String> = purposes.iter().map(ToString::to_string).collect();
+                let found = shown::list(&found);
                 Err(Error::Purpose { place, expected: "1.3.6.1.5.5.7.3.4 (emailProtection)", found })
             }
             _ => Ok(()),
@@ -171,5 +173,5 @@ fn text(name: &Name) -> String {
     let mut text = String::new();
     // A name with a part that can't be shown is shown up to there.
     let _ = write!(text, "{name}");
-    text
+    shown::text(&text)
 }
