@@ -171,7 +171,7 @@ impl Config {
         if self.name.is_empty() {
             return Err("name is empty; expected the node's name in the view".into());
         }
-        if raft.heartbeat_millis == 0 || raft.heartbeat_millis * 2 > raft.election_min_millis {
+        if raft.heartbeat_millis == 0 || raft.heartbeat_millis > raft.election_min_millis / 2 {
             return Err(format!(
                 "raft.heartbeat_millis is {}; expected 1 to half of raft.election_min_millis ({})",
                 raft.heartbeat_millis, raft.election_min_millis
