@@ -17,8 +17,8 @@
 //! - does not panic;
 //! - holds no more memory at a time than a few times its input and a constant ([`Target::memory`]);
 //! - takes no more time than linear ([`growth`]);
-//! - refuses with an error of one line, of at most [`MAX_ERROR`] characters, without control characters, that names the
-//!   place ([`Target::places`]);
+//! - refuses with an error of at most [`MAX_ERROR`] characters, none of which steers a terminal, that names the place
+//!   ([`Target::places`]);
 //! - if a value has one encoding, takes nothing that is not written back as the very same bytes
 //!   ([`Target::one_encoding`]).
 //!

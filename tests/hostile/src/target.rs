@@ -14,7 +14,7 @@ pub struct Target {
     name: &'static str,
     decode: Box<dyn Fn(&[u8]) -> Outcome>,
     seeds: Vec<Vec<u8>>,
-    places: &'static [&'static str],
+    places: Vec<&'static str>,
     factor: u64,
     constant: u64,
     longest: usize,
@@ -39,7 +39,7 @@ impl Target {
 
     fn of(name: &'static str, decode: Box<dyn Fn(&[u8]) -> Outcome>) -> Self {
         let (factor, constant) = (8, 256 << 10);
-        Self { name, decode, seeds: Vec::new(), places: &[], factor, constant, longest: 1 << 20 }
+        Self { name, decode, seeds: Vec::new(), places: Vec::new(), factor, constant, longest: 1 << 20 }
     }
 
     /// A valid value to start from.
@@ -51,8 +51,8 @@ impl Target {
 
     /// Words by which its errors name a place, besides an offset ("at 17") and the place of an item ("vote 3").
     #[must_use]
-    pub const fn places(mut self, places: &'static [&'static str]) -> Self {
-        self.places = places;
+    pub fn places(mut self, places: &[&'static str]) -> Self {
+        self.places.extend(places);
         self
     }
 
@@ -126,7 +126,8 @@ impl Target {
             let start: String = error.chars().take(100).collect();
             return Err(format!("an error of {length} characters, 1 to {MAX_ERROR} expected: {start:?}"));
         }
-        if error.chars().any(char::is_control) {
+        // TOML's errors draw a picture of the line. What steers a terminal is no line end.
+        if error.chars().any(|char| char.is_control() && char != '\n') {
             return Err(format!("an error with control characters: {error:?}"));
         }
         if names_offset(error) || self.places.iter().any(|place| error.contains(place)) {
