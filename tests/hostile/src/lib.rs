@@ -121,3 +121,8 @@ impl Effort {
 fn number(name: &str, text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}, expected a number"))
 }
+
+/// The most memory that `work` holds at a time, in bytes.
+pub fn peak(work: impl FnOnce()) -> u64 {
+    allocation_counter::measure(work).bytes_max
+}
