@@ -12,5 +12,6 @@ mod cli;
 mod exchange;
 mod hostile;
 mod kill;
+mod mails;
 mod running;
 mod start;

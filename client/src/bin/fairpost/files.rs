@@ -90,7 +90,7 @@ pub(crate) fn sealed_mail(path: &Path) -> anyhow::Result<SealedMail> {
 pub(crate) fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     if is_stdin(path) {
         if io::stdin().is_terminal() {
-            eprintln!("fairpost: reading from standard input; end with Ctrl-D");
+            say!("fairpost: reading from standard input; end with Ctrl-D");
         }
         return Ok(Box::new(io::stdin().lock()));
     }

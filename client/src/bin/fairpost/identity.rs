@@ -64,7 +64,7 @@ impl Verb {
                     None => Some(identity.request_csr()?),
                 };
                 identity.create(&out)?;
-                eprintln!("Wrote {}: it is secret, keep it safe.", out.display());
+                say!("Wrote {}: it is secret, keep it safe.", out.display());
                 if let Some(request) = request {
                     print(&request)?;
                 }
@@ -78,7 +78,7 @@ impl Verb {
                 let text = read_text(&certificate)?;
                 held.install(&text, now).with_context(|| certificate.display().to_string())?;
                 held.save(&identity)?;
-                eprintln!("{} is certified for {}.", identity.display(), held.address());
+                say!("{} is certified for {}.", identity.display(), held.address());
             }
         }
         Ok(Exit::Yes)

@@ -77,7 +77,7 @@ impl Seal {
             self.output.write(&mut pack(&sealed, part, now)?)?;
         }
         let (to, expires) = (&sealed.terms.recipient.address, sealed.terms.expires);
-        eprintln!(
+        say!(
             "Sealed for {to} under {protocol}; to be accepted before {expires}. Exchange {}.",
             sealed.exchange
         );
