@@ -61,17 +61,22 @@ pub(crate) fn parse(text: &str) -> Result<(&str, Vec<Block>), Error> {
         let (label, body) = after.split_once("-----").unwrap_or((after, ""));
         let label: String = label.chars().take(LINE).collect();
         let end = format!("-----END {label}-----");
-        let (body, more) = body.split_once(&end).ok_or_else(|| Error::Unended { label: label.clone() })?;
+        let (body, more) = body.split_once(&end).ok_or_else(|| Error::Unended { label: shown(&label) })?;
         let mut compact = Zeroizing::new(String::with_capacity(body.len()));
         compact.extend(body.chars().filter(|char| !char.is_ascii_whitespace()));
         let mut bytes = Zeroizing::new(Vec::with_capacity(body.len()));
         STANDARD
             .decode_vec(compact.as_bytes(), &mut bytes)
-            .map_err(|_| Error::Base64 { label: label.clone() })?;
+            .map_err(|_| Error::Base64 { label: shown(&label) })?;
         blocks.push(Block { label, bytes });
         rest = more;
     }
     Ok((preamble, blocks))
+}
+
+/// A label for an error, which must not steer a terminal.
+fn shown(label: &str) -> String {
+    label.chars().map(|char| if char.is_control() { '\u{FFFD}' } else { char }).collect()
 }
 
 #[cfg(test)]

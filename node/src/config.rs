@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 pub const ENVIRONMENT: &str = "FAIRPOSTD_";
 /// Variables with that prefix that stand for flags of `fairpostd`, not for configuration.
 const OWN: &[&str] = &["config", "log", "log_format"];
+/// The largest file that is read at all.
+const MAX_BYTES: u64 = 64 * 1024;
+/// How many characters of what figment says are shown.
+const SHOWN: usize = 600;
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +29,7 @@ pub enum Error {
     #[error("there is no configuration at {0}; `fairpostctl init` makes one")]
     Missing(PathBuf),
     /// A key or value is wrong.
-    #[error("the configuration {path}: {source}")]
+    #[error("the configuration {path}: {}", shown(.source))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -40,6 +44,17 @@ pub enum Error {
         /// What is wrong, and what is expected.
         problem: String,
     },
+}
+
+/// What figment says, which draws a picture of the line: not the whole of a long one, and nothing that steers a terminal.
+fn shown(error: &figment::Error) -> String {
+    let clean = |char: char| if char.is_control() && char != '\n' { '\u{FFFD}' } else { char };
+    let text = error.to_string();
+    let mut shown: String = text.chars().take(SHOWN).map(clean).collect();
+    if text.chars().count() > SHOWN {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A node's configuration.
@@ -139,6 +154,11 @@ impl Config {
         if !path.is_file() {
             return Err(Error::Missing(path.to_owned()));
         }
+        let size = std::fs::metadata(path).map(|file| file.len()).unwrap_or_default();
+        if size > MAX_BYTES {
+            let problem = format!("it has {size} bytes, at most {MAX_BYTES} are read");
+            return Err(Error::Conflict { path: path.to_owned(), problem });
+        }
         let figment = Figment::new()
             .merge(Toml::file_exact(path))
             .merge(Env::prefixed(ENVIRONMENT).ignore(OWN).split("__"));
@@ -171,7 +191,7 @@ impl Config {
         if self.name.is_empty() {
             return Err("name is empty; expected the node's name in the view".into());
         }
-        if raft.heartbeat_millis == 0 || raft.heartbeat_millis * 2 > raft.election_min_millis {
+        if raft.heartbeat_millis == 0 || raft.heartbeat_millis > raft.election_min_millis / 2 {
             return Err(format!(
                 "raft.heartbeat_millis is {}; expected 1 to half of raft.election_min_millis ({})",
                 raft.heartbeat_millis, raft.election_min_millis
@@ -218,6 +238,21 @@ mod tests {
         assert!(error.contains("listen_adress") && error.contains("fairpostd.toml"), "{error}");
         let error = load("name = 'n1'\nlisten = '127.0.0.1:7401'\n[raft]\nheartbeat = 1").unwrap_err();
         assert!(error.contains("heartbeat"), "{error}");
+    }
+
+    #[test]
+    fn a_file_too_large_to_be_one_is_not_read() {
+        let error = load(&"# no configuration\n".repeat(10_000)).unwrap_err();
+        assert!(error.contains("at most 65536 are read"), "{error}");
+    }
+
+    #[test]
+    fn the_greatest_number_is_no_heartbeat() {
+        let text = "name = 'n1'\nlisten = '127.0.0.1:1'\n[raft]\nheartbeat_millis = 9223372036854775807";
+        assert!(load(text).unwrap_err().contains("9223372036854775807"));
+        let greatest = Raft { heartbeat_millis: u64::MAX, ..Raft::default() };
+        let config = Config { raft: greatest, ..load("name = 'n1'\nlisten = '127.0.0.1:1'").unwrap() };
+        assert!(config.check().is_err());
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod consensus;
 pub mod health;
+#[cfg(test)]
+mod hostile;
 pub mod ledger;
 pub mod machine;
 pub mod membership;

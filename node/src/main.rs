@@ -1,5 +1,6 @@
 //! `fairpostd`: runs a node.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     match start(config, &log, log_format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fairpostd: {error}");
+            let _ = writeln!(std::io::stderr(), "fairpostd: {error}");
             ExitCode::FAILURE
         }
     }
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
 
 fn start(config: PathBuf, log: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(log)?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever reads the log may go away: that must not panic the task that logs.
+    let logs = tracing_subscriber::fmt().log_internal_errors(false);
+    let logs = logs.with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(false).init(),
         LogFormat::Json => logs.json().init(),

@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Without the chain of causes: every error's own text has what it needs of them.
-            eprintln!("fairpostctl: {error}");
+            // If nobody reads it, there is nobody to tell: `eprintln!` would panic.
+            let _ = writeln!(io::stderr(), "fairpostctl: {error}");
             match error.downcast_ref::<init::Error>() {
                 Some(error) if error.is_usage() => return USAGE.into(),
                 _ => {}

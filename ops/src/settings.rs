@@ -1,6 +1,8 @@
 //! A node's configuration, explained: each value and where it comes from, and whether the files it names go together.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use fairpost_api::tls::{Credentials, CredentialsError};
@@ -240,7 +242,10 @@ pub fn validate(path: &Path) -> Result<Config, Error> {
 /// Reads a trust file.
 pub fn read_trust(path: &Path) -> Result<Trust, Error> {
     let path = || path.to_owned();
-    let text = std::fs::read_to_string(path()).map_err(|source| Error::Io { path: path(), source })?;
+    let mut text = String::new();
+    File::open(path())
+        .and_then(|file| file.take(armor::MAX_BYTES as u64 + 1).read_to_string(&mut text))
+        .map_err(|source| Error::Io { path: path(), source })?;
     let bytes = armor::decode(armor::TRUST, &text).map_err(|source| Error::Armor { path: path(), source })?;
     Trust::parse(&bytes).map_err(|source| Error::Trust { path: path(), source })
 }

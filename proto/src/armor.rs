@@ -72,7 +72,7 @@ pub fn decode(label: &'static str, text: &str) -> Result<Vec<u8>, Error> {
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let Some((_, rest)) = text.split_once(&begin) else {
         let other = text.lines().find(|line| line.starts_with("-----BEGIN "));
-        let found = other.map_or("no block at all".to_owned(), |line| line.chars().take(80).collect());
+        let found = other.map_or("no block at all".to_owned(), crate::shown::plain);
         return Err(Error::Missing { expected: label, found });
     };
     let (body, _) = rest.split_once(&end).ok_or(Error::Unended { label })?;

@@ -42,6 +42,7 @@ mod anchor;
 mod certificate;
 mod error;
 mod key;
+mod lengths;
 #[cfg(test)]
 mod tests;
 

@@ -12,14 +12,13 @@
 //! - One kind never passes for another: [`Signed::parse`] checks `typ` and tag (vectors `evidence.json`; test
 //!   `no_kind_passes_for_another`).
 //! - One encoding only, and the bytes that were signed are kept as they came: [`Signed::bytes`] (vectors
-//!   `evidence.json`, `request.json`, `entry.json`; tests `what_is_read_is_written_the_same`,
+//!   `evidence.json`, `request.json`, `entry.json`; tests `what_people_and_servers_sign`,
 //!   `no_flipped_bit_of_an_entry_is_its_leaders`).
 //! - Parsing is not believing: [`Signed::verify`] checks the signature, strictly (RFC 8032 §5.1.7, small-order keys
 //!   and non-canonical points refused), under a key that the caller chose (vectors whose name has `signature` or
 //!   `signed`; tests `a_forged_signature_is_found`,
 //!   `a_key_under_which_everything_seems_signed_verifies_nothing`).
-//! - Whatever bytes come, the answer is an object or an [`Error`] (tests `random_bytes_never_panic`,
-//!   `spoiled_pieces_never_panic`).
+//! - Whatever bytes come, the answer is an object or an [`Error`] (test `what_people_and_servers_sign`).
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 

@@ -21,6 +21,7 @@ pub mod proof;
 pub mod quorum;
 pub mod request;
 pub mod sealed;
+mod shown;
 pub mod terms;
 pub mod threshold;
 pub mod trust;

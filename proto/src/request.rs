@@ -224,7 +224,7 @@ impl Payload for Request {
             Method::ALL.into_iter().find(|method| method.name() == name).ok_or(cbor::Error::Value {
                 what: "the method",
                 expected: "redeem, withdraw, refuse, status or proof",
-                found: name.to_owned(),
+                found: crate::shown::plain(name),
             })?;
         map.key(reader, 3)?;
         let exchange = ExchangeId::new(reader.bytes32("the exchange id")?);

@@ -57,7 +57,7 @@ impl Address {
 
     /// The address that `text` is.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if is_address(text) { Ok(Self(text.to_owned())) } else { Err(AddressError { found: clipped(text) }) }
+        if is_address(text) { Ok(Self(text.to_owned())) } else { Err(AddressError { found: crate::shown::text(text) }) }
     }
 
     /// The address as it is written.
@@ -91,11 +91,6 @@ fn is_address(text: &str) -> bool {
         && (1..=64).contains(&local.len())
         && local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom))
         && domain.split('.').all(label)
-}
-
-/// The first characters of `text`, for an error message.
-fn clipped(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 /// Sender or recipient: an address and the key that it signs with.

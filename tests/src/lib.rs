@@ -6,9 +6,11 @@
 mod ask;
 mod cluster;
 mod command;
+mod measured;
 mod people;
 
 pub use ask::{call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
 pub use command::{Ended, run};
+pub use measured::{Measured, measure};
 pub use people::{Fraud, People, certified, mail, open, prove};

@@ -8,13 +8,20 @@
 //! - a leader's message comes with a vote that says it is elected, a candidate's with one that says it is not;
 //! - its entries follow the entry that they say they follow, one by one, and none is of a later term than the
 //!   leader's own: a log has no hole and never runs ahead of its leader;
-//! - a snapshot does not go beyond its leader's term either.
+//! - a snapshot does not go beyond its leader's term either;
+//! - no term and no index is beyond [`MAX_NUMBER`]: openraft counts on from what it is told, and would overflow.
 //!
-//! These rules need nothing but the message. Others need what this node knows, and are not here yet:
-//! signed grants of a majority behind a leader's vote; a bound on the term; consecutive sequences and times in the
-//! entries themselves; no conflict with what is committed or applied here; memberships that match an approved
-//! view; checks of answers (a higher vote in one answer, a log that claims to match); suspicion of whoever
-//! breaks a rule.
+//! These rules need nothing but the message. One needs what this node knows:
+//!
+//! - nothing in the message contradicts the order of what is committed here: what stands before it is of no later
+//!   leader, and what stands behind it of no earlier one. openraft takes a commitment of a later term for a later one
+//!   whatever its index, and panics when it applies from there (test `a_false_leader_does_not_stop_raft`). What is
+//!   committed is read just before openraft gets the message; were it to grow in between, openraft could still meet
+//!   the contradiction.
+//!
+//! Others are not here yet: signed grants of a majority behind a leader's vote; consecutive sequences and times in the
+//! entries themselves; memberships that match an approved view; checks of answers (a higher vote in one answer, a log
+//! that claims to match); suspicion of whoever breaks a rule.
 //!
 //! # Relies on
 //!
@@ -22,6 +29,9 @@
 
 use super::message::{Append, Elect, Install};
 use super::types::{LogId, Vote};
+
+/// The greatest term and index that is taken. No cluster gets there by counting.
+pub const MAX_NUMBER: u64 = 1 << 62;
 
 /// The rule that a message breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +60,14 @@ pub enum Violation {
         /// The sender.
         found: u64,
     },
+    /// A term or an index is one that nobody gets to by counting.
+    #[error("{what} is {found}, at most {MAX_NUMBER} expected")]
+    TooGreat {
+        /// Which number.
+        what: &'static str,
+        /// The number.
+        found: u64,
+    },
     /// An entry does not follow the one before it.
     #[error("entry {expected} expected, {found} found")]
     NotConsecutive {
@@ -57,6 +75,14 @@ pub enum Violation {
         expected: u64,
         /// The entry's.
         found: u64,
+    },
+    /// An entry would stand on the wrong side of what is committed here.
+    #[error("entry {found} contradicts entry {committed}, up to which everything is committed here")]
+    Rewrites {
+        /// The last entry that is committed.
+        committed: String,
+        /// The message's.
+        found: String,
     },
     /// Terms go back along the log, or beyond the leader's.
     #[error("entry {index} is of {found}, after {last}, from a leader of {leader}")]
@@ -75,6 +101,7 @@ pub enum Violation {
 /// Checks entries, or a heartbeat, of a leader.
 pub(super) fn check_append(from: u64, request: &Append) -> Result<(), Violation> {
     elected(from, &request.vote)?;
+    check_numbers("the entry committed", request.leader_commit.as_ref())?;
     let mut last = request.prev_log_id;
     check_term(&request.vote, None, last.as_ref())?;
     for entry in &request.entries {
@@ -85,6 +112,27 @@ pub(super) fn check_append(from: u64, request: &Append) -> Result<(), Violation>
         }
         check_term(&request.vote, last.as_ref(), Some(&entry.log_id))?;
         last = Some(entry.log_id);
+    }
+    Ok(())
+}
+
+/// Checks that entries, or a heartbeat, leave what is committed in its place.
+pub(super) fn check_history(committed: Option<&LogId>, request: &Append) -> Result<(), Violation> {
+    let entries = request.entries.iter().map(|entry| &entry.log_id);
+    entries.chain(&request.prev_log_id).chain(&request.leader_commit).try_for_each(|id| in_order(committed, id))
+}
+
+/// Checks that a snapshot leaves what is committed in its place.
+pub(super) fn check_replaced(committed: Option<&LogId>, request: &Install) -> Result<(), Violation> {
+    request.meta.last_log_id.iter().try_for_each(|id| in_order(committed, id))
+}
+
+fn in_order(committed: Option<&LogId>, found: &LogId) -> Result<(), Violation> {
+    let Some(committed) = committed else { return Ok(()) };
+    let (before, at) = (found.leader_id.cmp(&committed.leader_id), found.index.cmp(&committed.index));
+    // The log is in order of leaders as well as of indexes.
+    if (before.is_gt() && at.is_le()) || (before.is_lt() && at.is_ge()) {
+        return Err(Violation::Rewrites { committed: committed.to_string(), found: found.to_string() });
     }
     Ok(())
 }
@@ -102,10 +150,23 @@ pub(super) fn check_vote(from: u64, request: &Elect) -> Result<(), Violation> {
 pub(super) fn check_install(from: u64, request: &Install) -> Result<(), Violation> {
     elected(from, &request.vote)?;
     let last = request.meta.last_log_id.as_ref();
-    check_term(&request.vote, request.meta.last_membership.log_id().as_ref(), last)
+    let membership = request.meta.last_membership.log_id();
+    check_numbers("the membership's entry", membership.as_ref())?;
+    check_term(&request.vote, membership.as_ref(), last)
+}
+
+fn bounded(what: &'static str, found: u64) -> Result<(), Violation> {
+    if found > MAX_NUMBER { Err(Violation::TooGreat { what, found }) } else { Ok(()) }
+}
+
+fn check_numbers(what: &'static str, entry: Option<&LogId>) -> Result<(), Violation> {
+    let Some(entry) = entry else { return Ok(()) };
+    bounded(what, entry.index)?;
+    bounded(what, entry.leader_id.term)
 }
 
 fn sender(from: u64, vote: &Vote) -> Result<(), Violation> {
+    bounded("the term", vote.leader_id.term)?;
     match vote.leader_id.node_id {
         expected if expected != from => Err(Violation::NotTheSender { expected, found: from }),
         _ => Ok(()),
@@ -121,6 +182,7 @@ fn elected(from: u64, vote: &Vote) -> Result<(), Violation> {
 /// The entry's leader comes not before `last`'s and not after the sender.
 fn check_term(vote: &Vote, last: Option<&LogId>, entry: Option<&LogId>) -> Result<(), Violation> {
     let Some(entry) = entry else { return Ok(()) };
+    check_numbers("the entry's number", Some(entry))?;
     let last = last.map(|last| last.leader_id).unwrap_or_default();
     if entry.leader_id < last || entry.leader_id > vote.leader_id {
         return Err(Violation::WrongTerm {
@@ -189,8 +251,46 @@ mod tests {
         assert_eq!(check_append(2, &hole), Err(Violation::NotConsecutive { expected: 9, found: 10 }));
         let start = append(None, &[log_id(1, 1)]);
         assert_eq!(check_append(2, &start), Err(Violation::NotConsecutive { expected: 0, found: 1 }));
+    }
+
+    #[test]
+    fn numbers_from_which_openraft_could_not_count_on_are_refused() {
+        let refused = |what, found| Err(Violation::TooGreat { what, found });
+        let entry = "the entry's number";
         let end = append(Some(log_id(1, u64::MAX)), &[log_id(1, 0)]);
-        assert_eq!(check_append(2, &end), Err(Violation::NotConsecutive { expected: u64::MAX, found: 0 }));
+        assert_eq!(check_append(2, &end), refused(entry, u64::MAX));
+        let beat = append(Some(log_id(1, MAX_NUMBER + 1)), &[]);
+        assert_eq!(check_append(2, &beat), refused(entry, MAX_NUMBER + 1));
+        let commit = Append { leader_commit: Some(log_id(1, u64::MAX)), ..append(None, &[]) };
+        assert_eq!(check_append(2, &commit), refused("the entry committed", u64::MAX));
+        let term = Append { vote: Vote::new_committed(u64::MAX, 2), ..append(None, &[]) };
+        assert_eq!(check_append(2, &term), refused("the term", u64::MAX));
+        let elect = |term, index| Elect { vote: Vote::new(term, 2), last_log_id: Some(log_id(1, index)) };
+        assert_eq!(check_vote(2, &elect(u64::MAX, 1)), refused("the term", u64::MAX));
+        assert_eq!(check_vote(2, &elect(3, u64::MAX)), refused(entry, u64::MAX));
+        assert_eq!(check_vote(2, &elect(MAX_NUMBER, MAX_NUMBER)), Ok(()));
+        let meta = SnapshotMeta { last_log_id: Some(log_id(1, u64::MAX)), ..Default::default() };
+        let install = Install { vote: Vote::new_committed(3, 2), meta };
+        assert_eq!(check_install(2, &install), refused(entry, u64::MAX));
+    }
+
+    #[test]
+    fn what_is_committed_stays_in_its_place() {
+        let committed = log_id(2, 7);
+        let check = |id: LogId| check_history(Some(&committed), &append(Some(id), &[]));
+        for id in [log_id(2, 7), log_id(1, 6), log_id(2, 3), log_id(2, 9), log_id(3, 8)] {
+            assert_eq!(check(id), Ok(()), "{id}");
+            assert_eq!(check_history(None, &append(Some(id), &[])), Ok(()));
+        }
+        for id in [log_id(3, 7), log_id(3, 0), log_id(1, 7), log_id(1, 8)] {
+            assert!(matches!(check(id), Err(Violation::Rewrites { .. })), "{id}");
+            let commit = Append { leader_commit: Some(id), ..append(None, &[]) };
+            assert!(check_history(Some(&committed), &commit).is_err(), "{id}");
+            assert!(check_history(Some(&committed), &append(None, &[id])).is_err(), "{id}");
+            let meta = SnapshotMeta { last_log_id: Some(id), ..Default::default() };
+            let install = Install { vote: Vote::new_committed(3, 2), meta };
+            assert!(check_replaced(Some(&committed), &install).is_err(), "{id}");
+        }
     }
 
     #[test]

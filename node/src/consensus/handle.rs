@@ -19,7 +19,7 @@ use super::message::{self, Append, Elect, Install};
 use super::network::CHUNK_BYTES;
 use super::node::Options;
 use super::snapshot::{self, SnapshotData};
-use super::types::{Leader, Member, Proposal, TypeConfig};
+use super::types::{Leader, LogId, Member, Proposal, TypeConfig};
 
 /// Why Raft did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -214,6 +214,7 @@ impl Handle {
     pub async fn append_entries(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
+        guard::check_history(self.committed().await?.as_ref(), &request)?;
         let answer = Box::pin(self.raft.append_entries(request)).await;
         Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
     }
@@ -246,10 +247,10 @@ impl Handle {
             Some(chunk) => small(chunk)?,
             None => return Err(Refusal::BrokenOff("nothing came".into())),
         };
-        let Install { vote, meta } = message::decode(head).map_err(Refusal::from).and_then(|head| {
-            guard::check_install(from, &head)?;
-            Ok(head)
-        })?;
+        let head: Install = message::decode(head)?;
+        guard::check_install(from, &head)?;
+        guard::check_replaced(self.committed().await?.as_ref(), &head)?;
+        let Install { vote, meta } = head;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = small(chunk)?;
@@ -264,6 +265,12 @@ impl Handle {
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
         let answer = Box::pin(self.raft.install_full_snapshot(vote, snapshot)).await;
         Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+    }
+
+    /// Up to where everything is committed, as far as this node knows.
+    async fn committed(&self) -> Result<Option<LogId>, Refusal> {
+        let asked = Box::pin(self.raft.with_raft_state(|state| state.committed)).await;
+        asked.map_err(|error| Refusal::Fatal(error.to_string()))
     }
 
     pub(super) const fn raft(&self) -> &Raft<TypeConfig> {

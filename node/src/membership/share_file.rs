@@ -6,7 +6,7 @@
 //! - It is bound to one witness store before its first signature, and the binding is on disk before it is used.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::KeySource;
+
+/// The largest secret file that is read at all.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// Why a share can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,12 @@ pub enum Error {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
+    },
+    /// It is larger than any secret of a node.
+    #[error("the file {path} has more than {MAX_BYTES} bytes, which no key and no share has")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
     },
     /// It is not a share file.
     #[error("the share file {path}: {problem}")]
@@ -108,16 +117,21 @@ impl ShareFile {
     pub fn open(path: &Path, view: &View, member: &str) -> Result<Self, Error> {
         let malformed = |problem: String| Error::Malformed { path: path.to_owned(), problem };
         let raw = read_private(path)?;
-        let text: Text = toml::from_str(&raw).map_err(|error| malformed(error.message().to_owned()))?;
+        let text: Text = toml::from_str(&raw).map_err(|error| {
+            // The line itself may be the secret, so only its number is shown.
+            let before = error.span().and_then(|span| raw.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            malformed(format!("line {line}: {}", error.message().replace('\n', ", ")))
+        })?;
         if text.format != 1 {
             return Err(malformed(format!("format {}, expected 1", text.format)));
         }
         if text.cluster != view.cluster().to_string() {
-            let (expected, found) = (view.cluster(), text.cluster);
+            let (expected, found) = (view.cluster(), shown(&text.cluster));
             return Err(Error::Cluster { path: path.to_owned(), expected, found });
         }
         if text.member != member || text.epoch != view.epoch() {
-            let (expected, found, epoch) = (member.to_owned(), text.member, text.epoch);
+            let (expected, found, epoch) = (member.to_owned(), shown(&text.member), text.epoch);
             return Err(Error::Member { path: path.to_owned(), expected, found, epoch });
         }
         let share = Zeroizing::new(text.share);
@@ -147,6 +161,11 @@ impl ShareFile {
             (path.to_owned(), view.cluster(), member.to_owned(), view.epoch());
         Ok(Self { path, cluster, member, epoch, commitment, share, witness })
     }
+}
+
+/// The beginning of what stands in the file, for an error.
+fn shown(text: &str) -> String {
+    text.chars().take(80).map(|char| if char.is_control() { '\u{FFFD}' } else { char }).collect()
 }
 
 impl KeySource for ShareFile {
@@ -198,7 +217,13 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
     if mode & 0o077 != 0 {
         return Err(Error::Mode { path: path.to_owned(), mode });
     }
-    fs::read_to_string(path).map(Zeroizing::new).map_err(io)
+    // Room for all of it: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
+    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)).map_err(io)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned() });
+    }
+    Ok(text)
 }
 
 /// Writes a secret file of mode 0600 as a whole: after a crash there is the old content or the new, never a part.

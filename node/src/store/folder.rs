@@ -127,7 +127,11 @@ fn read(folder: &Path) -> Result<Option<Stored>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(&path, &error)),
     };
-    let corrupt = |error: serde_json::Error| Error::Corrupt { path: path.clone(), reason: error.to_string() };
+    let corrupt = |error: serde_json::Error| {
+        // It quotes names that stand in the file, which must not steer a terminal.
+        let clean = |char: char| if char.is_control() { '\u{FFFD}' } else { char };
+        Error::Corrupt { path: path.clone(), reason: error.to_string().chars().take(300).map(clean).collect() }
+    };
     // The version comes first: a newer format may have fields that this build would call damage.
     let Versioned { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
     if format != FORMAT {

@@ -186,7 +186,7 @@ impl Store {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| damaged("the counter"))?),
         };
         for (block, leaves) in choices {
-            number += 1;
+            number = number.checked_add(1).ok_or_else(|| damaged("the counter"))?;
             let ballot = tally::root(block, leaves);
             let record = Writer::new()
                 .array(3)

@@ -14,11 +14,16 @@ use x509_cert::name::Name;
 use x509_cert::spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned};
 use x509_cert::time::Time;
 
-use super::{Chain, Error};
+use super::{Chain, Error, lengths};
 use crate::ids::Timestamp;
+use crate::shown;
 
 /// id-kp-emailProtection (RFC 5280 §4.2.1.12), as the content of a DER OBJECT IDENTIFIER.
 pub(super) const EMAIL_PROTECTION: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x04];
+
+/// The extensions that are read.
+const READ: [ObjectIdentifier; 4] =
+    [SubjectAltName::OID, ExtendedKeyUsage::OID, BasicConstraints::OID, KeyUsage::OID];
 
 /// What a certificate is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +56,17 @@ impl Certificate {
             return Err(Error::TooLarge { place, most, found });
         }
         let malformed = |problem: x509_cert::der::Error| Error::Der { place, problem: problem.to_string() };
+        let lying = |problem: lengths::Error| Error::Der { place, problem: problem.to_string() };
+        lengths::check(der, 0, 0).map_err(lying)?;
         let parsed = Parsed::from_der(der).map_err(malformed)?;
+        for extension in parsed.tbs_certificate.extensions.iter().flatten() {
+            if READ.contains(&extension.extn_id) {
+                lengths::check(extension.extn_value.as_bytes(), 0, 0).map_err(|problem| Error::Der {
+                    place,
+                    problem: format!("in extension {}, {problem}", extension.extn_id),
+                })?;
+            }
+        }
         check_no_duplicates(&parsed, place)?;
         let addresses = extension::<SubjectAltName>(&parsed).map_err(malformed)?;
         let purposes = extension::<ExtendedKeyUsage>(&parsed).map_err(malformed)?;
@@ -93,7 +108,7 @@ impl Certificate {
         if self.addresses.iter().any(|address| address == expected) {
             return Ok(());
         }
-        Err(Error::Address { expected: expected.to_owned(), found: self.addresses.clone() })
+        Err(Error::Address { expected: expected.to_owned(), found: shown::list(&self.addresses) })
     }
 
     /// That it is valid at this time.
@@ -133,7 +148,8 @@ impl Certificate {
         }
         match &self.purposes {
             Some(purposes) if !purposes.iter().any(|purpose| purpose.as_bytes() == EMAIL_PROTECTION) => {
-                let found = purposes.iter().map(ToString::to_string).collect();
+                let found: Vec<String> = purposes.iter().map(ToString::to_string).collect();
+                let found = shown::list(&found);
                 Err(Error::Purpose { place, expected: "1.3.6.1.5.5.7.3.4 (emailProtection)", found })
             }
             _ => Ok(()),
@@ -171,5 +187,5 @@ fn text(name: &Name) -> String {
     let mut text = String::new();
     // A name with a part that can't be shown is shown up to there.
     let _ = write!(text, "{name}");
-    text
+    shown::text(&text)
 }

@@ -16,6 +16,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::shown;
 
 /// The greatest length of an age header, in bytes.
 pub const MAX_AGE_HEADER: u64 = 64 * 1024;
@@ -43,8 +44,7 @@ pub(super) fn read(reader: &mut impl BufRead) -> Result<Vec<u8>, Error> {
         limited.read_until(b'\n', &mut bytes)?;
         let line = bytes.get(start..).unwrap_or_default();
         if start == 0 && line.strip_suffix(b"\n") != Some(VERSION.as_bytes()) {
-            let found = line.iter().take(VERSION.len() + 1).copied().collect::<Vec<_>>();
-            let found = String::from_utf8_lossy(&found).into_owned();
+            let found = shown::bytes(line.get(..=VERSION.len()).unwrap_or(line));
             return Err(Error::NotAge { expected: VERSION, found });
         }
         if !line.ends_with(b"\n") {
@@ -79,7 +79,7 @@ impl Header {
 
         lines.next("MAC", |line| line.starts_with(b"-").then_some(line)).and_then(|line| {
             if line.starts_with(STANZA.as_bytes()) {
-                return Err(Error::SecondStanza { found: String::from_utf8_lossy(line).into_owned() });
+                return Err(Error::SecondStanza { found: shown::bytes(line) });
             }
             let mac = line.strip_prefix(MAC.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
             let mac = mac.and_then(|mac| BASE64_STANDARD_NO_PAD.decode(mac).ok());
@@ -90,7 +90,7 @@ impl Header {
             rest => Err(Error::AgeHeaderLine {
                 line: lines.number + 1,
                 expected: "end",
-                found: String::from_utf8_lossy(rest).into_owned(),
+                found: shown::bytes(rest),
             }),
         }
     }
@@ -170,9 +170,6 @@ impl<'b> Lines<'b> {
 
     /// That the line last read is not what is expected.
     fn error(&self, expected: &'static str, found: &[u8]) -> Error {
-        // Enough to recognise it, and not 64 KiB.
-        let found: Vec<u8> = found.iter().take(80).copied().collect();
-        let found = String::from_utf8_lossy(&found).into_owned();
-        Error::AgeHeaderLine { line: self.number, expected, found }
+        Error::AgeHeaderLine { line: self.number, expected, found: shown::bytes(found) }
     }
 }

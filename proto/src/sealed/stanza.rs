@@ -10,6 +10,7 @@ use super::key::COPY;
 use super::{Error, SealingKey};
 use crate::ids::{Digest, ExchangeId, Protocol};
 use crate::lock::Locked;
+use crate::shown;
 
 /// A stanza in order: of our type, canonical, its parts of the right length, and in CMP1 with a valid lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ enum Body {
 pub fn inspect<R: Read>(body: R, protocol: Protocol, exchange: ExchangeId) -> Result<Stanza, Error> {
     let header = Header::parse(&header::read(&mut BufReader::new(body))?)?;
     if header.tag != tag(protocol) {
-        return Err(Error::StanzaType { expected: tag(protocol), found: header.tag });
+        return Err(Error::StanzaType { expected: tag(protocol), found: shown::text(&header.tag) });
     }
     let stanza = Stanza::from_header(&header)?;
     if stanza.exchange != exchange {
@@ -99,7 +100,7 @@ impl Stanza {
         let Header { tag: found, args, body } = header;
         let protocols = [Protocol::Cmp1, Protocol::Cmp2];
         let protocol = protocols.into_iter().find(|protocol| tag(*protocol) == found).ok_or_else(|| {
-            Error::StanzaType { expected: "fairpost-cmp1 or fairpost-cmp2", found: found.clone() }
+            Error::StanzaType { expected: "fairpost-cmp1 or fairpost-cmp2", found: shown::text(found) }
         })?;
         let arguments = |expected| Error::Arguments { expected, found: args.len() };
         match protocol {
@@ -155,5 +156,5 @@ fn argument(what: &'static str, found: &str) -> Result<[u8; 32], Error> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(found).ok();
     bytes
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| Error::Argument { what, found: found.to_owned() })
+        .ok_or_else(|| Error::Argument { what, found: shown::text(found) })
 }

@@ -13,5 +13,6 @@ mod cli;
 mod exchange;
 mod hostile;
 mod kill;
+mod mails;
 mod running;
 mod start;

@@ -107,7 +107,7 @@ impl MakeProof {
         })?;
         self.output.write(&mut proof.to_bytes().as_slice())?;
         let voters = names(&report.voters);
-        eprintln!("Proof of: {}, recorded at {}, voted for by {voters}.", report.verdict, report.time);
+        say!("Proof of: {}, recorded at {}, voted for by {voters}.", report.verdict, report.time);
         Ok(Exit::Yes)
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use fairpost::client::{Client, Options};
 use fairpost::identity::Identity;
@@ -90,11 +90,27 @@ pub(crate) fn sealed_mail(path: &Path) -> anyhow::Result<SealedMail> {
 pub(crate) fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     if is_stdin(path) {
         if io::stdin().is_terminal() {
-            eprintln!("fairpost: reading from standard input; end with Ctrl-D");
+            say!("fairpost: reading from standard input; end with Ctrl-D");
         }
         return Ok(Box::new(io::stdin().lock()));
     }
     Ok(Box::new(File::open(path).with_context(|| named(path))?))
+}
+
+/// The largest card, or file of certificates, that is read at all.
+const MAX_TEXT: u64 = 256 * 1024;
+
+/// A card or certificates, which may stand in some other text.
+pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes))
+        .with_context(|| named(path))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        bail!("{}: more than {MAX_TEXT} bytes, which is no card and no certificate", named(path));
+    }
+    // A mail around it may be in any character set; what counts is ASCII.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The same, to be read as often as one likes.

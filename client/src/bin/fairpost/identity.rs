@@ -1,6 +1,5 @@
 //! `fairpost identity …`
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -10,6 +9,7 @@ use fairpost::identity::Identity;
 use fairpost_proto::terms::Address;
 
 use crate::exit::{Exit, Usage};
+use crate::files::read_text;
 use crate::show::print;
 
 #[derive(Debug, Subcommand)]
@@ -64,7 +64,7 @@ impl Verb {
                     None => Some(identity.request_csr()?),
                 };
                 identity.create(&out)?;
-                eprintln!("Wrote {}: it is secret, keep it safe.", out.display());
+                say!("Wrote {}: it is secret, keep it safe.", out.display());
                 if let Some(request) = request {
                     print(&request)?;
                 }
@@ -75,11 +75,10 @@ impl Verb {
             }
             Self::Install { identity, certificate } => {
                 let mut held = Identity::load(&identity).with_context(|| identity.display().to_string())?;
-                let text =
-                    fs::read_to_string(&certificate).with_context(|| certificate.display().to_string())?;
+                let text = read_text(&certificate)?;
                 held.install(&text, now).with_context(|| certificate.display().to_string())?;
                 held.save(&identity)?;
-                eprintln!("{} is certified for {}.", identity.display(), held.address());
+                say!("{} is certified for {}.", identity.display(), held.address());
             }
         }
         Ok(Exit::Yes)

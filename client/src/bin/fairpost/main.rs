@@ -3,6 +3,14 @@
 //! One file for each group of verbs; [`exit`] has the exit codes, [`files`] how arguments become keys, mails and
 //! clients, [`show`] how things are shown. The verbs are thin: what they do is in the library.
 
+/// Says something on standard error. If nobody reads it, there is nobody to tell: `eprintln!` would panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod ask;
 mod demo;
 mod exit;
@@ -60,11 +68,13 @@ fn main() -> ExitCode {
         }
     };
     let level = if arguments.verbose { tracing::Level::DEBUG } else { tracing::Level::ERROR };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    // Nor may the log panic when nobody reads it.
+    let logs = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    logs.log_internal_errors(false).init();
     match run(arguments.command) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("fairpost: {}", exit::text(&error));
+            say!("fairpost: {}", exit::text(&error));
             exit::of(&error).into()
         }
     }

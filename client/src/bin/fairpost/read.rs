@@ -70,13 +70,13 @@ impl Open {
         let opened = block_on(async {
             let mut at = self.exchange.load()?;
             let terms = at.mail.terms();
-            eprintln!("Accepting the mail of {} to {}.", terms.sender.address, terms.recipient.address);
+            say!("Accepting the mail of {} to {}.", terms.sender.address, terms.recipient.address);
             Ok(at.client.open(&at.identity, &mut at.mail).await)
         })?;
         match opened {
             Ok(Opening::Opened { mut mail, length, .. }) => {
                 self.output.write(&mut mail)?;
-                eprintln!(
+                say!(
                     "Your receipt is recorded, and the mail is open: {length} bytes, as the sender signed them."
                 );
                 Ok(Exit::Yes)
@@ -109,12 +109,12 @@ fn keep(fraud: &Fraud, path: &Path) {
         Err(error) => Err(error.to_string()),
     };
     match written {
-        Ok(()) => eprintln!(
+        Ok(()) => say!(
             "The mail is released, and does not open to what its sender signed. {path} proves that. Keep the sealed mail \
              with it: anybody can check both with\n  fairpost verify --cluster cluster.trust {path} --mail SEALED",
             path = path.display()
         ),
-        Err(error) => eprintln!(
+        Err(error) => say!(
             "The mail is released, and does not open to what its sender signed. No proof of that could be written \
              ({error}). Keep the sealed mail, and open it again to get the proof."
         ),

@@ -1,6 +1,5 @@
 //! `fairpost seal`
 
-use std::fs;
 use std::io::{BufReader, BufWriter, Seek as _};
 use std::path::PathBuf;
 
@@ -13,7 +12,7 @@ use fairpost::spool::Spool;
 use fairpost_proto::ids::{Protocol, Span, Timestamp};
 
 use crate::exit::Exit;
-use crate::files::{Cluster, Output, Who, open_twice, span};
+use crate::files::{read_text, Cluster, Output, Who, open_twice, span};
 
 /// Seal a mail: the recipient can open it only by signing a receipt.
 #[derive(Debug, Args)]
@@ -60,7 +59,7 @@ impl Seal {
         }
         let (identity, trust) = (self.who.load()?, self.cluster.load()?);
         let to = || self.to.display().to_string();
-        let card = fs::read_to_string(&self.to).with_context(to)?;
+        let card = read_text(&self.to)?;
         let card = Card::parse(&card).with_context(to)?;
         let protocol = match self.protocol {
             Choice::Cmp1 => Protocol::Cmp1,
@@ -78,7 +77,7 @@ impl Seal {
             self.output.write(&mut pack(&sealed, part, now)?)?;
         }
         let (to, expires) = (&sealed.terms.recipient.address, sealed.terms.expires);
-        eprintln!(
+        say!(
             "Sealed for {to} under {protocol}; to be accepted before {expires}. Exchange {}.",
             sealed.exchange
         );

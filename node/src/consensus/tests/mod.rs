@@ -3,6 +3,7 @@
 mod cluster;
 mod double;
 mod faults;
+mod hostile;
 mod kill;
 mod log;
 mod suite;

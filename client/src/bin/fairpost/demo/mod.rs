@@ -57,7 +57,7 @@ impl Demo {
             (Err(error), temporary) => {
                 if let Some(temporary) = temporary {
                     let path = temporary.keep();
-                    eprintln!(
+                    say!(
                         "\nAll files of the demo, the servers' logs among them, are in {}.",
                         path.display()
                     );
