@@ -23,6 +23,8 @@ use fairpost_proto::view::View;
 use rand::rngs::OsRng;
 use tokio::sync::{mpsc, oneshot};
 
+use super::metrics;
+
 /// How many sets of shares may wait; whoever comes next waits for a place.
 const QUEUE: usize = 1024;
 /// How many tokens are verified together.
@@ -73,6 +75,7 @@ impl Service {
     pub async fn run(mut self) {
         let mut batch = Vec::new();
         while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+            metrics::token_batch(batch.len());
             let (view, work) = (Arc::clone(&self.view), std::mem::take(&mut batch));
             let done = tokio::task::spawn_blocking(move || finish(&view, work)).await;
             if done.is_err() {
