@@ -88,7 +88,7 @@ def plot(results):
 
 
 def rates(results):
-    header = ["clients", "exchanges/s", "bound/s", "share of the bound", "in an entry", "p50 (ms)", "p99 (ms)"]
+    header = ["clients", "exchanges/s", "bound/s", "share of the bound", "in an entry", "tokens together", "p50 (ms)", "p99 (ms)"]
     header += ["proof p50 (ms)", "CPU of a node (ms)", "memory of a node (MB)"]
     rows = []
     for report in results["fairpost"]:
@@ -97,7 +97,7 @@ def rates(results):
         memory = max(node["resident_bytes"] or 0 for node in nodes) / 1e6
         latency, proof = report["latency_seconds"], report["proof_latency_seconds"]
         row = [report["clients"], f"{report['exchanges_per_second']:.0f}", f"{report['bound_per_second']:.0f}"]
-        row += [f"**{report['share_of_bound']:.0%}**", f"{report['batch']:.1f}", ms(latency["p50"]), ms(latency["p99"])]
+        row += [f"**{report['share_of_bound']:.0%}**", f"{report['batch']:.1f}", f"{report['token_batch']:.1f}", ms(latency["p50"]), ms(latency["p99"])]
         rows.append([*row, ms(proof["p50"]), ms(cpu), f"{memory:.0f}"])
     return table(header, rows)
 

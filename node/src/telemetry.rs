@@ -18,6 +18,8 @@ pub const BUCKETS: [f64; 33] = [
     10e-3, 15e-3, 20e-3, 30e-3, 50e-3, 70e-3, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0,
     10.0,
 ];
+/// Upper ends of the buckets of every `_batch_size` metric.
+const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 /// How often samples are moved into their buckets, so that they do not pile up where nobody looks.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,7 @@ pub enum Error {
 pub fn start(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_batch_size".into()), &SIZES)?
         .upkeep_timeout(UPKEEP);
     let (recorder, handle) = match address {
         Some(address) => {

@@ -27,6 +27,8 @@ use rand::rngs::OsRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::metrics;
+
 /// How many sets of shares may wait; whoever comes next waits for a place.
 const QUEUE: usize = 1024;
 /// How many tokens are verified together.
@@ -101,6 +103,7 @@ impl Service {
             if work.is_empty() {
                 return;
             }
+            metrics::token_batch(work.len());
             let view = Arc::clone(&self.view);
             let done = tokio::task::spawn_blocking(move || finish(&view, work)).await;
             if done.is_err() {

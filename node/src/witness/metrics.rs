@@ -1,6 +1,6 @@
 //! The witness's metrics.
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::rules::Refusal;
 
@@ -20,6 +20,7 @@ pub fn describe() {
         "fairpost_invalid_shares_total",
         "Shares that failed verification, by the member that sent them."
     );
+    describe_histogram!("fairpost_token_batch_size", "Tokens that were combined and verified together.");
     describe_gauge!(
         "fairpost_share_usable",
         "1 if this node's share matches the public commitment and may sign."
@@ -28,6 +29,10 @@ pub fn describe() {
 
 pub(super) fn certified(leaves: usize) {
     counter!("fairpost_certificates_total").increment(leaves as u64);
+}
+
+pub(super) fn token_batch(tokens: usize) {
+    histogram!("fairpost_token_batch_size").record(tokens as f64);
 }
 
 pub(super) fn refused(refusal: &Refusal) {

@@ -15,8 +15,8 @@
 //! | signature on a vote | `n` / `b` | by each server |
 //! | check of a vote | `n` (`q` − 1) / `b` | a certificate takes `q` votes; its own vote a server need not check |
 //! | share | `q` | as many as make a token |
-//! | combination | 1 | by the contact |
-//! | check of a token | 1 | by the contact |
+//! | combination | 1 | by the contact; the mean over sets of members |
+//! | check of a token | 1 | by the contact, its part of a batch as large as those of the run |
 //!
 //! Each is measured here, on one thread, before and after the load, on objects of the run's sizes; the median counts. The
 //! **bound** is the number of processors over the sum. Hashing, parsing, networking and disks are not in it: it can't be
@@ -24,7 +24,7 @@
 //!
 //! The **unavoidable time** of one exchange alone in the cluster is what has to happen one after the other: three
 //! syncs (entry, ballot, certificate), the signatures on the way of a receipt (three checks by the contact, three and a signed
-//! vote by another server, `q` − 1 votes), one share, one combination, one check of the token.
+//! vote by another server, `q` − 1 votes), one share, one combination, one check of the token by itself.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -49,6 +49,9 @@ const BUDGET: Duration = Duration::from_millis(150);
 /// How often it is measured at least.
 const LEAST: usize = 15;
 
+/// How many tokens are verified together at most.
+pub(super) const MOST_TOKENS: usize = 128;
+
 /// Why there is no bound.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +64,9 @@ pub enum Error {
     /// An identity can't sign.
     #[error(transparent)]
     Identity(#[from] fairpost::identity::Error),
+    /// Good tokens do not verify together.
+    #[error("good tokens do not verify together")]
+    Tokens,
     /// No key can be dealt.
     #[error(transparent)]
     Threshold(#[from] threshold::Error),
@@ -117,6 +123,8 @@ pub(super) struct Shape {
     pub(super) q: usize,
     /// Exchanges in an entry.
     pub(super) batch: f64,
+    /// Tokens that a contact verifies together.
+    pub(super) tokens: usize,
     /// Certificates that each server sees for the first time, per exchange.
     pub(super) certificates: f64,
     /// Whether the proof is asked for.
@@ -159,11 +167,14 @@ pub(super) struct Bench<'a> {
     server: SigningKey,
     vote: Signed<Vote>,
     share: KeyShare,
-    shares: Vec<(u16, Share)>,
-    message: Message,
-    token: Token,
+    /// Shares of one token by each set of members that are asked together.
+    sets: Vec<Vec<(u16, Share)>>,
+    /// Tokens of different exchanges.
+    tokens: Vec<(Message, Token)>,
     key: PublicKey,
     samples: Vec<(Operation, Vec<f64>)>,
+    /// How long a token takes in a batch of the run's size.
+    batched: Vec<f64>,
 }
 
 impl<'a> Bench<'a> {
@@ -186,10 +197,13 @@ impl<'a> Bench<'a> {
         let vote = vote(view, &server);
         let quorum = view.quorum();
         let (commitment, mut keys) = threshold::deal(quorum.q(), quorum.n(), &mut OsRng)?;
-        let message = Message::released(view.cluster(), ExchangeId::new(random()));
-        let shares: Vec<_> =
-            (0..).zip(&keys).map(|(index, key)| (index, key.sign(&message))).take(quorum.q()).collect();
-        let token = threshold::combine(quorum.q(), &shares)?;
+        let sets = sets(&keys, quorum.q(), &Message::released(view.cluster(), prepared.exchange));
+        let tokens = (0..MOST_TOKENS).map(|_| -> Result<_, Error> {
+            let message = Message::released(view.cluster(), ExchangeId::new(random()));
+            let shares: Vec<_> = (0..).zip(&keys).map(|(index, key)| (index, key.sign(&message))).collect();
+            Ok((message, threshold::combine(quorum.q(), &shares)?))
+        });
+        let tokens = tokens.collect::<Result<_, _>>()?;
         Ok(Self {
             view,
             now,
@@ -199,11 +213,11 @@ impl<'a> Bench<'a> {
             server,
             vote,
             share: keys.pop().ok_or(Error::Nothing)?,
-            shares,
-            message,
-            token,
+            sets,
+            tokens,
             key: commitment.public_key(),
             samples: Operation::ALL.iter().map(|operation| (*operation, Vec::new())).collect(),
+            batched: Vec::new(),
         })
     }
 
@@ -214,7 +228,8 @@ impl<'a> Bench<'a> {
         self.nrr.verify_by_chain()?;
         self.request.verify_by_chain()?;
         self.vote.verify(&self.server.verifying_key())?;
-        self.key.verify(&self.message, &self.token)?;
+        let (message, token) = self.tokens.first().ok_or(Error::Nothing)?;
+        self.key.verify(message, token)?;
         let key = self.server.verifying_key();
         let mut samples = std::mem::take(&mut self.samples);
         for (operation, taken) in &mut samples {
@@ -225,12 +240,25 @@ impl<'a> Bench<'a> {
                 Operation::Certificate => time(|| self.certificate()),
                 Operation::SignServer => time(|| vote(self.view, &self.server)),
                 Operation::CheckServer => time(|| self.vote.verify(&key).is_ok()),
-                Operation::Share => time(|| self.share.sign(&self.message)),
-                Operation::Combine => time(|| threshold::combine(self.shares.len(), &self.shares).is_ok()),
-                Operation::Token => time(|| self.key.verify(&self.message, &self.token).is_ok()),
+                Operation::Share => time(|| self.share.sign(message)),
+                Operation::Combine => {
+                    let combine = |set: &Vec<_>| threshold::combine(set.len(), set).is_ok();
+                    shared(self.sets.len(), time(|| self.sets.iter().all(combine)))
+                }
+                Operation::Token => time(|| self.key.verify(message, token).is_ok()),
             });
         }
         self.samples = samples;
+        Ok(())
+    }
+
+    /// Measures how long a token takes when so many are verified together.
+    pub(super) fn measure_tokens(&mut self, together: usize) -> Result<(), Error> {
+        let batch = self.tokens.get(..together.clamp(1, MOST_TOKENS)).ok_or(Error::Nothing)?;
+        if !self.key.verify_batch(batch, &mut OsRng) {
+            return Err(Error::Tokens);
+        }
+        self.batched = shared(batch.len(), time(|| self.key.verify_batch(batch, &mut OsRng)));
         Ok(())
     }
 
@@ -242,13 +270,12 @@ impl<'a> Bench<'a> {
     /// What each operation costs an exchange.
     pub(super) fn costs(&self, shape: &Shape) -> Vec<Cost> {
         let costs = self.samples.iter().map(|(operation, samples)| {
+            let (name, samples) = match operation {
+                Operation::Token => (format!("check a token, {} together", shape.tokens), &self.batched),
+                other => (other.name().to_owned(), samples),
+            };
             let (seconds, per_exchange) = (median(samples), shape.per_exchange(*operation));
-            Cost {
-                operation: operation.name(),
-                seconds,
-                per_exchange,
-                seconds_per_exchange: seconds * per_exchange,
-            }
+            Cost { operation: name, seconds, per_exchange, seconds_per_exchange: seconds * per_exchange }
         });
         costs.collect()
     }
@@ -277,6 +304,18 @@ fn vote(view: &View, key: &SigningKey) -> Signed<Vote> {
     Signed::sign(vote, chain::key_id(&key.verifying_key()), key)
 }
 
+/// The shares of one token by `q` members: beginning with each of them, and going round.
+fn sets(keys: &[KeyShare], q: usize, message: &Message) -> Vec<Vec<(u16, Share)>> {
+    let shares: Vec<(u16, Share)> = (0..).zip(keys).map(|(index, key)| (index, key.sign(message))).collect();
+    let set = |first: usize| shares.iter().cycle().skip(first).take(q).copied().collect();
+    (0..shares.len()).map(set).collect()
+}
+
+/// How long each of `count` parts took, of work that was measured together.
+fn shared(count: usize, samples: Vec<f64>) -> Vec<f64> {
+    samples.into_iter().map(|seconds| seconds / count.max(1) as f64).collect()
+}
+
 /// How long each of many runs took, in seconds.
 fn time<T>(mut work: impl FnMut() -> T) -> Vec<f64> {
     let (begin, mut samples) = (Instant::now(), Vec::new());
@@ -301,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_operations_are_counted_over_all_servers() {
-        let shape = Shape { n: 4, q: 3, batch: 10.0, certificates: 0.05, proof: true };
+        let shape = Shape { n: 4, q: 3, batch: 10.0, tokens: 3, certificates: 0.05, proof: true };
         let count = |operation| shape.per_exchange(operation);
         assert_eq!((count(Operation::Nro), count(Operation::Nrr)), (4.0, 4.0));
         assert_eq!(count(Operation::Request), 2.0);

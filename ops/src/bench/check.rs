@@ -5,13 +5,17 @@ use std::io::Cursor;
 use fairpost_api::v1::ProofParts;
 use fairpost_proto::ids::{ExchangeId, Verdict};
 use fairpost_proto::proof::{Claim, Proof};
-use fairpost_proto::threshold::{self, Token};
+use fairpost_proto::threshold::{self, Message, Token};
 use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::{self, Opening};
 use fairpost_proto::vote::{self, Certificate};
+use rand::rngs::OsRng;
 
 use super::load::Done;
 use super::prepare::Prepared;
+
+/// How many tokens are verified together.
+const TOGETHER: usize = 128;
 
 /// What a node gave does not hold.
 #[derive(Debug, thiserror::Error)]
@@ -55,19 +59,33 @@ pub(super) fn tokens(trust: &Trust, exchanges: &[Prepared], done: &[Done]) -> Re
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = done.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
-        let work = |part: &[Done]| part.iter().try_for_each(|done| token(trust, exchanges, done));
+        let work =
+            |part: &[Done]| part.chunks(TOGETHER).try_for_each(|some| together(trust, exchanges, some));
         let workers: Vec<_> = done.chunks(part).map(|part| scope.spawn(move || work(part))).collect();
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| Error::Panicked)?)
     })?;
     Ok(done.len())
 }
 
-fn token(trust: &Trust, exchanges: &[Prepared], done: &Done) -> Result<(), Error> {
-    let Some(prepared) = exchanges.get(done.place) else { return Ok(()) };
-    let exchange = prepared.exchange;
-    let token = Token::parse(&done.token).map_err(|source| Error::Token { exchange, source })?;
-    verify::check_token(&trust.public_key(), trust.cluster(), Verdict::Released, exchange, &token)
-        .map_err(|error| Error::Verify(Box::new(error)))
+/// Verifies them together, and each by itself only to find the wrong one.
+fn together(trust: &Trust, exchanges: &[Prepared], done: &[Done]) -> Result<(), Error> {
+    let mut signed = Vec::with_capacity(done.len());
+    for done in done {
+        let Some(prepared) = exchanges.get(done.place) else { continue };
+        let exchange = prepared.exchange;
+        let token = Token::parse(&done.token).map_err(|source| Error::Token { exchange, source })?;
+        signed.push((exchange, token));
+    }
+    let (key, cluster) = (trust.public_key(), trust.cluster());
+    let messages: Vec<_> =
+        signed.iter().map(|(exchange, token)| (Message::released(cluster, *exchange), *token)).collect();
+    if key.verify_batch(&messages, &mut OsRng) {
+        return Ok(());
+    }
+    signed.iter().try_for_each(|(exchange, token)| {
+        verify::check_token(&key, cluster, Verdict::Released, *exchange, token)
+            .map_err(|error| Error::Verify(Box::new(error)))
+    })
 }
 
 /// Has the judge look at a proof and the mail that it is about.
@@ -96,7 +114,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use fairpost_node::membership::{KeySource as _, ShareFile};
-    use fairpost_proto::threshold::Message;
 
     use super::super::people::People;
     use super::super::prepare::prepare;

@@ -203,6 +203,7 @@ impl<'a> Bench<'a> {
         again += work.again.get();
 
         syncs.extend(self.measure(&mut bound, record)?);
+        bound.measure_tokens(sum::whole(clock.token_batch()))?;
         let checked = self.check(&nodes, (&pilot, &piloted), (&exchanges, &done)).await?;
 
         let answered = piloted.len() + done.len();

@@ -26,6 +26,8 @@ pub struct Report {
     pub proof: bool,
     /// Exchanges in an entry, on average.
     pub batch: f64,
+    /// Tokens that a node verified together, on average.
+    pub token_batch: f64,
     /// Full exchanges a second.
     pub exchanges_per_second: f64,
     /// What the cryptography alone would allow on this machine.
@@ -97,7 +99,7 @@ pub struct Bound {
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
     /// The operation.
-    pub operation: &'static str,
+    pub operation: String,
     /// How long it takes once.
     pub seconds: f64,
     /// How often an exchange needs it, over all servers.

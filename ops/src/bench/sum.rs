@@ -44,11 +44,12 @@ pub(super) fn report(options: &Options, view: &View, seen: &Seen, bench: &bound:
     let (clock, counted) = (&seen.clock, &seen.counted);
     let seconds = (clock.stopped - clock.started).as_secs_f64();
     let rate = counted.len() as f64 / seconds;
-    let quorum = view.quorum();
+    let (quorum, token_batch) = (view.quorum(), clock.token_batch());
     let shape = bound::Shape {
         n: quorum.n(),
         q: quorum.q(),
         batch: batch(clock),
+        tokens: whole(token_batch),
         certificates: (seen.certificates as f64 / seen.answered as f64).min(2.0),
         proof: options.proof,
     };
@@ -68,6 +69,7 @@ pub(super) fn report(options: &Options, view: &View, seen: &Seen, bench: &bound:
         calls_again: seen.again,
         proof: options.proof,
         batch: shape.batch,
+        token_batch,
         exchanges_per_second: rate,
         bound_per_second,
         share_of_bound: rate / bound_per_second,
@@ -115,16 +117,36 @@ fn node(before: &Look, after: &Look, rate: f64) -> report::Node {
     }
 }
 
-fn stages(clock: &Clock) -> Vec<report::Stage> {
-    let mut all = numbers::Histograms::new();
-    for (before, after) in clock.before.iter().zip(&clock.after) {
-        for (name, histogram) in &after.histograms {
-            let since = histogram.clone().since(before.histograms.get(name));
-            all.entry(name.clone()).or_default().add(&since);
+impl Clock {
+    /// What all nodes measured while it ran.
+    fn histograms(&self) -> numbers::Histograms {
+        let mut all = numbers::Histograms::new();
+        for (before, after) in self.before.iter().zip(&self.after) {
+            for (name, histogram) in &after.histograms {
+                let since = histogram.clone().since(before.histograms.get(name));
+                all.entry(name.clone()).or_default().add(&since);
+            }
         }
+        all
     }
-    let stages = all.into_iter().filter(|(_, histogram)| histogram.count > 0.0);
-    stages
+
+    /// How many tokens a node verified together, on average; one where nothing tells.
+    pub(super) fn token_batch(&self) -> f64 {
+        self.histograms().get("fairpost_token_batch_size").map_or(1.0, |sizes| sizes.mean().max(1.0))
+    }
+}
+
+/// The nearest whole number of a size.
+pub(super) fn whole(size: f64) -> usize {
+    (size.round() as usize).clamp(1, bound::MOST_TOKENS)
+}
+
+fn stages(clock: &Clock) -> Vec<report::Stage> {
+    let durations = clock.histograms().into_iter().filter(|(name, histogram)| {
+        let name = name.split('{').next().unwrap_or_default();
+        name.ends_with("_seconds") && histogram.count > 0.0
+    });
+    durations
         .map(|(stage, histogram)| report::Stage {
             stage,
             count: histogram.count,
