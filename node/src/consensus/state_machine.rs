@@ -36,14 +36,14 @@ impl<M: Machine> StateMachine<M> {
         Self { machine }
     }
 
-    /// The state as it is now; none before the first entry.
-    fn now(&self) -> Result<Option<Snapshot<TypeConfig>>, machine::Error> {
+    /// The state as it is now.
+    fn now(&self) -> Result<Snapshot<TypeConfig>, machine::Error> {
         let machine::Snapshot { applied, source } = self.machine.snapshot()?;
         let (last_log_id, last_membership) = position(applied)?;
         // Two snapshots of one state are the same records.
-        let Some(id) = last_log_id else { return Ok(None) };
-        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id: id.to_string() };
-        Ok(Some(Snapshot { meta, snapshot: Box::new(SnapshotData::Made(source)) }))
+        let snapshot_id = last_log_id.unwrap_or_default().to_string();
+        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
+        Ok(Snapshot { meta, snapshot: Box::new(SnapshotData::Made(source)) })
     }
 }
 
@@ -127,7 +127,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
 
     /// Always of this moment: so nothing that was made long ago is sent, and the log behind it is still there.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        self.now().map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)).into())
+        let now = self.now().map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?;
+        // Before the first entry there is none.
+        Ok(Some(now).filter(|snapshot| snapshot.meta.last_log_id.is_some()))
     }
 }
 
@@ -166,6 +168,6 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for StateMachine<M> {
         let snapshot = self.now().map_err(|error| fail(&error))?;
         // The log behind a snapshot may be purged: so what it stands for must be on disk first.
         self.machine.sync().await.map_err(|error| fail(&error))?;
-        snapshot.ok_or_else(|| fail(&machine::Error::new("making a snapshot", "nothing was applied yet")))
+        Ok(snapshot)
     }
 }

@@ -250,7 +250,7 @@ fn a_snapshot_with_any_record_changed_is_refused() {
 fn more_than_the_state_says_is_refused_at_once() {
     let world = World::new();
     let (whole, mut ledger) = (three_exchanges(&world), three_exchanges(&world));
-    ledger.order(&world, after(11), &[]);
+    ledger.order(&world, after(11), &[world.command(1, Verdict::Refused)]);
     let told = Told { state: whole.state, ..ledger.told() };
     let refused = told.rebuild(&world).unwrap_err().to_string();
     assert!(refused.contains("block 3 comes, and the state says that 2 is the last"), "{refused}");
@@ -261,7 +261,7 @@ fn evidence_may_be_missing_only_once_it_need_not_be_kept() {
     let world = World::new();
     let mut ledger = three_exchanges(&world);
     let due = after(10).plus(world.view.parameters().retention);
-    ledger.order(&world, due, &[]);
+    ledger.order(&world, due, &[world.command(1, Verdict::Refused)]);
     let without = |when: Timestamp, block: usize| {
         let mut told = ledger.told();
         told.blocks[block].1[0] = told.blocks[block].1[0].clone().drop_bytes(when);

@@ -267,11 +267,16 @@ pub(super) struct Server {
 impl Server {
     /// Starts the node that has its data here.
     pub(super) async fn start(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock) -> Self {
+        Self::keeping(folder, id, hub, clock, Keep::default()).await
+    }
+
+    /// Starts the node that has its data here, and keeps so much of the log.
+    pub(super) async fn keeping(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock, keep: Keep) -> Self {
         let log = open(&folder.join("log"), LogStore::COLUMNS).await;
         let ledger = open(&folder.join("ledger"), Book::COLUMNS).await;
         let log_writer = Writer::start(log.clone(), Store::Log, |_| {}).unwrap();
         let ledger_writer = Writer::start(ledger.clone(), Store::Ledger, |_| {}).unwrap();
-        let log = LogStore::open(log, log_writer.0.clone(), clock, Keep::default()).unwrap();
+        let log = LogStore::open(log, log_writer.0.clone(), clock, keep).unwrap();
         let book = Arc::new(Book::new(ledger, ledger_writer.0.clone()));
         let wire = Wire { from: id, hub: Arc::clone(hub) };
         let handle = start(options(id), log, Arc::clone(&book), wire).await.unwrap();

@@ -5,4 +5,5 @@ mod double;
 mod faults;
 mod kill;
 mod log;
+mod purge;
 mod suite;
