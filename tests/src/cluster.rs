@@ -12,9 +12,12 @@ use anyhow::{Context as _, bail, ensure};
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
 use fairpost_api::v1::admin_client::AdminClient;
 use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
+use fairpost_node::config::Config;
 use fairpost_ops::operator::Operator;
 use fairpost_proto::trust::Trust;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -193,6 +196,26 @@ impl Cluster {
     pub async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
         self.signal(index, "TERM")?;
         self.ended(index).await
+    }
+
+    /// Changes a line of a node's configuration, which must have it.
+    pub fn configure(&mut self, index: usize, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = &self.node(index)?.config;
+        let text = std::fs::read_to_string(path)?;
+        ensure!(text.contains(from), "{from:?} is not in\n{text}");
+        std::fs::write(path, text.replace(from, to))?;
+        Ok(())
+    }
+
+    /// What a node's exporter says.
+    pub async fn metrics(&self, index: usize) -> anyhow::Result<String> {
+        let config = Config::load(&self.nodes.get(index).context("no such node")?.config)?;
+        let mut stream = TcpStream::connect(config.metrics_listen.context("no metrics")?).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
+        Ok(text)
     }
 
     /// What a node has logged so far.

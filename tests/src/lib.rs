@@ -6,9 +6,11 @@
 mod ask;
 mod cluster;
 mod command;
+mod fill;
 mod people;
 
 pub use ask::{call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
 pub use command::{Ended, run};
+pub use fill::{Filled, Filling, bytes_in, fill, open_ledger};
 pub use people::{Fraud, People, certified, mail, open, prove};

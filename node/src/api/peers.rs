@@ -65,6 +65,7 @@ struct Forward {
 }
 
 struct Member {
+    peer: PeerClient<Channel>,
     consensus: ConsensusClient<Channel>,
     commands: mpsc::Sender<Forward>,
     votes: mpsc::Sender<Vec<Received>>,
@@ -106,8 +107,8 @@ impl Peers {
             tokio::spawn(cast(peer.clone(), queued_votes));
             tokio::spawn(ask(peer.clone(), queued_sequences, Arc::clone(&witness)));
             tokio::spawn(collect(peer.clone(), queued_shares));
-            tokio::spawn(forward(peer, queued_commands));
-            members.push(Member { consensus, commands, votes, sequences, shares });
+            tokio::spawn(forward(peer.clone(), queued_commands));
+            members.push(Member { peer, consensus, commands, votes, sequences, shares });
         }
         Ok(Arc::new(Self { index, members, witness }))
     }

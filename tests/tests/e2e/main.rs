@@ -14,4 +14,5 @@ mod exchange;
 mod hostile;
 mod kill;
 mod running;
+mod snapshots;
 mod start;
