@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -198,13 +199,10 @@ impl Cluster {
         self.ended(index).await
     }
 
-    /// Changes a line of a node's configuration, which must have it.
-    pub fn configure(&mut self, index: usize, from: &str, to: &str) -> anyhow::Result<()> {
-        let path = &self.node(index)?.config;
-        let text = std::fs::read_to_string(path)?;
-        ensure!(text.contains(from), "{from:?} is not in\n{text}");
-        std::fs::write(path, text.replace(from, to))?;
-        Ok(())
+    /// Adds lines to the end of a node's configuration.
+    pub fn configure(&mut self, index: usize, lines: &str) -> anyhow::Result<()> {
+        let mut file = File::options().append(true).open(&self.node(index)?.config)?;
+        Ok(file.write_all(lines.as_bytes())?)
     }
 
     /// What a node's exporter says.

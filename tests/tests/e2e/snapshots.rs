@@ -18,7 +18,7 @@ const HOUR: Span = Span::from_seconds(3600);
 async fn forgetful() -> (Cluster, People) {
     let mut cluster = Cluster::make(Settings::default()).unwrap();
     for node in 0..4 {
-        cluster.configure(node, "keep_bytes = 67108864", "keep_bytes = 0").unwrap();
+        cluster.configure(node, "\n[log]\nkeep_bytes = 0\n").unwrap();
         cluster.launch(node).unwrap();
     }
     for node in 0..4 {
