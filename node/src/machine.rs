@@ -17,8 +17,8 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 use tracing::warn;
 
-pub use self::intake::{Error as IntakeError, Vouchers, describe};
 use self::intake::{BLOCK, EXCHANGE, STATE};
+pub use self::intake::{Error as IntakeError, Vouchers, describe};
 use crate::consensus::machine::{
     Applied, Committed, Error, Machine, Records, Sink, Snapshot, Snapshots, Source, Staged,
 };
@@ -140,11 +140,7 @@ impl Source for Kept {
 }
 
 impl Snapshots for LedgerMachine {
-    fn stage(
-        &self,
-        applied: Applied,
-        records: Records,
-    ) -> BoxFuture<'_, Result<Box<dyn Staged>, Error>> {
+    fn stage(&self, applied: Applied, records: Records) -> BoxFuture<'_, Result<Box<dyn Staged>, Error>> {
         Box::pin(async move {
             let options =
                 intake::Options { view: &self.view, ledger: &self.ledger, vouchers: &*self.vouchers };

@@ -83,7 +83,9 @@ pub enum Error {
         operators: usize,
     },
     /// Signed bytes would be dropped while their exchange may still be young.
-    #[error("signed bytes are to be kept for {found}, expected at least the longest lifetime and the grace, {least}")]
+    #[error(
+        "signed bytes are to be kept for {found}, expected at least the longest lifetime and the grace, {least}"
+    )]
     Retention {
         /// The longest lifetime and the grace.
         least: Span,

@@ -101,7 +101,9 @@ pub async fn fill(cluster: &Path, filling: Filling) -> anyhow::Result<Filled> {
         for commands in signed.chunks(filling.block) {
             let applied = apply(trust.view(), &first.identity, &state, commands)?;
             state = applied.state.clone();
-            ledger.commit(position(&state).into(), Some(membership(trust.view()).into()), Some(&applied)).await?;
+            ledger
+                .commit(position(&state).into(), Some(membership(trust.view()).into()), Some(&applied))
+                .await?;
             blocks.push(applied.block);
         }
         for witness in &witnesses {
@@ -201,12 +203,7 @@ fn apply(view: &View, leader: &SigningKey, state: &State, commands: &[Command]) 
         batch: Digest::of(&batch),
     };
     let head = Signed::sign(head, fairpost_proto::chain::key_id(&leader.verifying_key()), leader);
-    let mut next = State {
-        sequence: state.sequence + 1,
-        head: head.digest(),
-        time,
-        log: state.log.clone(),
-    };
+    let mut next = State { sequence: state.sequence + 1, head: head.digest(), time, log: state.log.clone() };
     let (mut exchanges, mut nodes) = (Vec::new(), Vec::new());
     for (command, place) in commands.iter().zip(0..) {
         let nro = Signed::<Nro>::parse(&command.nro)?;
@@ -288,7 +285,8 @@ struct Witness {
 
 impl Witness {
     async fn open(member: &Member, trust: &Trust, folder: Arc<Folder>) -> anyhow::Result<Self> {
-        let database: Database = folder.database(Store::Witness, WitnessStore::COLUMNS, &Memory::default())?;
+        let database: Database =
+            folder.database(Store::Witness, WitnessStore::COLUMNS, &Memory::default())?;
         let (writer, thread) = Writer::start(database.clone(), Store::Witness, |error| eprintln!("{error}"))?;
         let mut share = ShareFile::open(&member.config.share, trust.view(), &member.config.name)?;
         let (store, _) = WitnessStore::open(database, writer.clone(), &mut share).await?;

@@ -284,7 +284,8 @@ impl Handle {
         } else {
             let _taking = self.0.taking.try_lock().map_err(|_| Refusal::Busy)?;
             let staged = self.stage(&meta, chunks).await;
-            let staged = staged.inspect(|_| info!(from, position = ?meta.last_log_id, "a snapshot was verified"));
+            let staged =
+                staged.inspect(|_| info!(from, position = ?meta.last_log_id, "a snapshot was verified"));
             SnapshotData::Staged(staged.inspect_err(|_| metrics::snapshot_refused())?)
         };
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
@@ -313,7 +314,10 @@ impl Handle {
         let lost = *self.0.lost.borrow();
         lost.map(|lost| {
             let applied = self.status().applied_index;
-            format!("its ledger was lost, and is rebuilt from a snapshot: at entry {applied} of {}", lost.index)
+            format!(
+                "its ledger was lost, and is rebuilt from a snapshot: at entry {applied} of {}",
+                lost.index
+            )
         })
     }
 

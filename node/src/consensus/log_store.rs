@@ -301,7 +301,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
             // Purged while openraft was about to send them. Given nothing, it would ask again for ever; an entry at no
             // place makes the connection fail, and openraft look for what it can send (`network`).
             let leader_id = CommittedLeaderId::new(0, 0);
-            return Ok(vec![Entry { log_id: LogId { leader_id, index: NOWHERE }, payload: EntryPayload::Blank }]);
+            return Ok(vec![Entry {
+                log_id: LogId { leader_id, index: NOWHERE },
+                payload: EntryPayload::Blank,
+            }]);
         }
         Ok(entries)
     }

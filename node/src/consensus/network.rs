@@ -95,7 +95,10 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         if let Some(first) = request.entries.first()
             && first.log_id.index != request.prev_log_id.map_or(0, |before| before.index.saturating_add(1))
         {
-            return Err(failed(&Error::Refused(format!("the entries after {:?} are purged", request.prev_log_id))));
+            return Err(failed(&Error::Refused(format!(
+                "the entries after {:?} are purged",
+                request.prev_log_id
+            ))));
         }
         let request = message::encode(&request).map_err(|error| garbled(&error))?;
         let transport = &self.network.transport;

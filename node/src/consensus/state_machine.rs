@@ -120,7 +120,9 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         let staged = match *snapshot {
             SnapshotData::Staged(staged) => staged,
             SnapshotData::Made(source) => self.stage(meta, source).await.map_err(fail)?,
-            SnapshotData::Nothing => return Err(fail(machine::Error::new("installing a snapshot", "it is empty"))),
+            SnapshotData::Nothing => {
+                return Err(fail(machine::Error::new("installing a snapshot", "it is empty")));
+            }
         };
         staged.install().await.map_err(fail)
     }
@@ -135,13 +137,18 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
 
 impl<M: Machine> StateMachine<M> {
     /// Takes in another machine's snapshot within one process.
-    async fn stage(&self, meta: &SnapshotMeta, source: Arc<dyn Source>) -> Result<Box<dyn Staged>, machine::Error> {
+    async fn stage(
+        &self,
+        meta: &SnapshotMeta,
+        source: Arc<dyn Source>,
+    ) -> Result<Box<dyn Staged>, machine::Error> {
         let applied = applied(meta).map_err(|error| machine::Error::new("storing a position", error))?;
         let (feed, records) = Records::channel();
         let read = move || {
             source.read(&mut |record| {
                 let record = Bytes::copy_from_slice(record);
-                feed.blocking_send(Some(record)).map_err(|error| machine::Error::new("taking a snapshot", error))
+                feed.blocking_send(Some(record))
+                    .map_err(|error| machine::Error::new("taking a snapshot", error))
             })?;
             feed.blocking_send(None).map_err(|error| machine::Error::new("taking a snapshot", error))
         };

@@ -145,7 +145,9 @@ impl Rebuild {
         let id = exchange.leaf.exchange;
         let (expected, found) = ((self.last.0, self.place), (exchange.sequence, exchange.place));
         if expected != found {
-            return Err(wrong(format!("exchange {id} says block and place {found:?}, expected {expected:?}")));
+            return Err(wrong(format!(
+                "exchange {id} says block and place {found:?}, expected {expected:?}"
+            )));
         }
         let leaf = self.awaited.pop_front();
         if leaf != Some(exchange.leaf) {

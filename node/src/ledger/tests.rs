@@ -184,7 +184,8 @@ struct Told {
 impl Memory {
     fn told(&self) -> Told {
         let exchange = |leaf: &fairpost_proto::leaf::Leaf| self.exchanges[&leaf.exchange].clone();
-        let blocks = self.blocks.iter().map(|block| (block.clone(), block.leaves.iter().map(exchange).collect()));
+        let blocks =
+            self.blocks.iter().map(|block| (block.clone(), block.leaves.iter().map(exchange).collect()));
         Told { state: self.state.clone(), blocks: blocks.collect() }
     }
 }
@@ -205,7 +206,11 @@ impl Told {
 
 fn three_exchanges(world: &World) -> Memory {
     let mut ledger = Memory::new();
-    ledger.order(world, after(10), &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)]);
+    ledger.order(
+        world,
+        after(10),
+        &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)],
+    );
     ledger.order(world, after(11), &[world.command(3, Verdict::Withdrawn)]);
     ledger
 }

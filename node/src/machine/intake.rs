@@ -136,7 +136,11 @@ async fn verify(options: &Options<'_>, applied: Applied, mut records: Records) -
     if aim.sequence > 0 {
         vouched(options, aim).await?;
     }
-    info!(sequence = aim.sequence, leaves = aim.size, "a quorum has signed the log of a snapshot: taking it in");
+    info!(
+        sequence = aim.sequence,
+        leaves = aim.size,
+        "a quorum has signed the log of a snapshot: taking it in"
+    );
     let mut intake = Intake { rebuild, staging: ledger.stage()?, ledger: ledger.clone(), own: own.sequence };
     let work = move || {
         let runtime = runtime::Handle::current();

@@ -23,7 +23,7 @@ use fairpost_proto::ids::ExchangeId;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::ledger::{META, MEMBERSHIP, POSITION, STATE, TOKENS, put_block, put_exchange, put_nodes};
+use super::ledger::{MEMBERSHIP, META, POSITION, STATE, TOKENS, put_block, put_exchange, put_nodes};
 use super::{Column, Database, Durability, Error, Folder, Handle, Ledger, Memory, Ops, Order, Store, Writer};
 use crate::ledger::{Exchange, State, Verified};
 
@@ -40,7 +40,11 @@ pub struct Home {
 
 impl Home {
     /// In this folder, with this memory; `on_fatal` hears of a database that can't be written.
-    pub fn new(folder: Arc<Folder>, memory: Memory, on_fatal: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        folder: Arc<Folder>,
+        memory: Memory,
+        on_fatal: impl Fn(&Error) + Send + Sync + 'static,
+    ) -> Self {
         Self { folder, memory, on_fatal: Arc::new(on_fatal) }
     }
 

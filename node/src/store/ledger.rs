@@ -219,10 +219,7 @@ pub struct Records {
 impl Records {
     /// Hands every record to `sink`: first the state; then each block, followed at once by its exchanges. Blocks never
     /// change once they are written, so this may take its time.
-    pub fn read<E: From<Error>>(
-        &self,
-        sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn read<E: From<Error>>(&self, sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
         let database = &self.generation.database;
         sink(Record::State(&self.state.to_bytes()))?;
         let end = self.state.sequence.saturating_add(1).to_be_bytes();
@@ -233,7 +230,10 @@ impl Records {
             for leaf in &block.leaves {
                 let missing = || Error::Corrupt {
                     path: database.path().to_owned(),
-                    reason: format!("block {} has exchange {}, which is missing", block.sequence, leaf.exchange),
+                    reason: format!(
+                        "block {} has exchange {}, which is missing",
+                        block.sequence, leaf.exchange
+                    ),
                 };
                 let exchange = exchange(database, &leaf.exchange)?.ok_or_else(missing)?;
                 sink(Record::Exchange(&exchange.to_bytes()))?;

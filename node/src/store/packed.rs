@@ -231,9 +231,11 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Vec<u8>> {
         let noise = prop::collection::vec(any::<u8>(), 0..40);
-        let heads = prop::sample::select(vec![vec![0x59], vec![0x59, 1, 4, 0x30, 0x82, 1, 0], vec![0x30, 0x82]]);
+        let heads =
+            prop::sample::select(vec![vec![0x59], vec![0x59, 1, 4, 0x30, 0x82, 1, 0], vec![0x30, 0x82]]);
         let certificate = (256_u16..600).prop_map(|length| {
-            let der = [&[0x59][..], &(length + 4).to_be_bytes(), &SEQUENCE_16, &length.to_be_bytes()].concat();
+            let der =
+                [&[0x59][..], &(length + 4).to_be_bytes(), &SEQUENCE_16, &length.to_be_bytes()].concat();
             [der, vec![0x59; length.into()]].concat()
         });
         prop::collection::vec(prop_oneof![noise, heads, certificate], 0..8).prop_map(|parts| parts.concat())

@@ -207,7 +207,11 @@ impl Service {
             }
         }
         if from > next {
-            info!(from = next, to = from - 1, "entries came by snapshot and were never seen here: no votes on them");
+            info!(
+                from = next,
+                to = from - 1,
+                "entries came by snapshot and were never seen here: no votes on them"
+            );
             metrics::skipped(from - next);
         }
         Ok(from)

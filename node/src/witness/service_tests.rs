@@ -204,8 +204,7 @@ async fn member(
     let folder = tempfile::tempdir().unwrap();
     let owner = store::Identity { node: format!("n{}", index + 1), cluster: view.cluster() };
     let home = Arc::new(store::Folder::open(folder.path(), &owner).unwrap());
-    let ledger =
-        Ledger::open(store::Home::new(home, Memory::default(), |error| panic!("{error}"))).unwrap();
+    let ledger = Ledger::open(store::Home::new(home, Memory::default(), |error| panic!("{error}"))).unwrap();
     let mut share = share_file(folder.path(), world, index);
     let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
     let (store, standing) = WitnessStore::open(database, writer, &mut share).await.unwrap();

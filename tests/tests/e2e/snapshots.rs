@@ -62,7 +62,9 @@ async fn level(cluster: &Cluster, node: usize, with: usize) -> NodeStatus {
         let level = at.sequence == reference.sequence && at.evidence_log_root == reference.evidence_log_root;
         level.then_some(at)
     };
-    eventually("a node's catching up", probe).await.unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log(node)))
+    eventually("a node's catching up", probe)
+        .await
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log(node)))
 }
 
 /// That one node, by itself, gives all that proves an exchange.
@@ -145,9 +147,12 @@ async fn a_node_killed_while_it_takes_a_snapshot_starts_with_the_old_ledger_or_t
     purged(&cluster, &[0, 1, 2, 3]).await;
     let victim = (cluster.leader().await.unwrap() + 1) % 4;
     // At each step that it tells of, the process is killed as soon as the step is in its log.
-    for step in
-        ["a quorum has signed the log of a snapshot", "a snapshot was verified", "the ledger is back", "serving"]
-    {
+    for step in [
+        "a quorum has signed the log of a snapshot",
+        "a snapshot was verified",
+        "the ledger is back",
+        "serving",
+    ] {
         cluster.stop(victim).await.unwrap();
         lose_ledger(&cluster, victim);
         let before = cluster.log(victim).len();

@@ -148,7 +148,8 @@ impl Staged for Copied {
         Box::pin(async move {
             let mut ops = Ops::new();
             ops.delete_range(PAGES, [], [0xff; 9]).delete_range(META, [], [0xff; 9]);
-            for (key, value) in [("position", self.applied.position), ("membership", self.applied.membership)] {
+            for (key, value) in [("position", self.applied.position), ("membership", self.applied.membership)]
+            {
                 if let Some(value) = value {
                     ops.put(META, key, value);
                 }

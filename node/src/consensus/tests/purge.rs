@@ -163,7 +163,8 @@ async fn a_node_that_lost_its_ledger_behind_the_log_takes_no_part_until_it_is_ba
         let vote = lost.handle.vote(9, message::encode(&elect).unwrap()).await;
         assert!(matches!(vote, Err(Refusal::Recovering(_))), "{vote:?}");
         // It does not stand for election either, however long nobody leads: and starts so again.
-        let term = async || lost.handle.raft().with_raft_state(|raft| raft.vote_ref().leader_id.term).await.unwrap();
+        let term =
+            async || lost.handle.raft().with_raft_state(|raft| raft.vote_ref().leader_id.term).await.unwrap();
         let before = term().await;
         assert!(before > 0, "its vote is kept");
         tokio::time::sleep(options(id).election_max * 3).await;

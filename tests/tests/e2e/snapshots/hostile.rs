@@ -70,7 +70,8 @@ impl Told {
 
 /// What comes before the records: version, a leader's vote of a high term, up to where the snapshot goes, no member, a name.
 fn head(liar: u64) -> Vec<u8> {
-    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let numbers =
+        |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
     let last = [&[1][..], &numbers(&[999, liar, 1_000_000])].concat();
     [&[1][..], &numbers(&[1000, liar]), &[1], &last, &[0, 0, 0, 0, 0], &[0, 3], b"lie"].concat()
 }
