@@ -12,6 +12,7 @@ pub mod health;
 pub mod ledger;
 pub mod machine;
 pub mod membership;
+pub mod retention;
 pub mod server;
 pub mod store;
 pub mod telemetry;

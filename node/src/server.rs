@@ -44,6 +44,7 @@ use crate::consensus::{self, purge, sequencer};
 use crate::health::{self, Health};
 use crate::machine::{self, LedgerMachine};
 use crate::membership::{self, ShareFile};
+use crate::retention;
 use crate::store::{self, Folder, Home, Ledger, Memory, Store, Writer};
 use crate::telemetry;
 use crate::witness::collect::Collector;
@@ -248,11 +249,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         consensus: raft.clone(),
         needed: Arc::new(Unvoted { witness: witness.clone(), ledger: ledger.clone() }),
     });
+    let retaining = retention::Service::new(ledger.clone(), view.parameters().retention);
     let tasks = [
         tokio::spawn(looking.run(halted.clone())),
         tokio::spawn(sequencing.run()),
         tokio::spawn(combining.run()),
         tokio::spawn(purging.run(halted.clone())),
+        tokio::spawn(retaining.run(halted.clone())),
         witness_task,
     ];
 
@@ -492,6 +495,7 @@ fn start_metrics(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error>
     store::metrics::describe();
     consensus::metrics::describe();
     machine::describe();
+    retention::describe();
     crate::ledger::metrics::describe();
     witness::metrics::describe();
     crate::api::metrics::describe();

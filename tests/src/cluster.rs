@@ -67,12 +67,23 @@ pub struct Settings {
     pub skew_millis: u64,
     /// The grace, in milliseconds.
     pub grace_millis: u64,
+    /// The longest lifetime, in seconds.
+    pub longest_lifetime_seconds: u64,
+    /// For how many seconds signed bytes are kept.
+    pub retention_seconds: u64,
 }
 
 impl Default for Settings {
     /// Four nodes, a skew for slow machines, a short grace.
     fn default() -> Self {
-        Self { nodes: 4, skew_millis: 20_000, grace_millis: 1000 }
+        let day = 24 * 3600;
+        Self {
+            nodes: 4,
+            skew_millis: 20_000,
+            grace_millis: 1000,
+            longest_lifetime_seconds: 90 * day,
+            retention_seconds: 913 * day,
+        }
     }
 }
 
@@ -124,6 +135,8 @@ impl Cluster {
             .args(["--skew-ms", &settings.skew_millis.to_string()])
             .args(["--grace-ms", &settings.grace_millis.to_string()])
             .args(["--shortest-lifetime-s", "1"])
+            .args(["--longest-lifetime-s", &settings.longest_lifetime_seconds.to_string()])
+            .args(["--retention-s", &settings.retention_seconds.to_string()])
             .output()?;
         ensure!(made.status.success(), "fairpostctl init: {}", String::from_utf8_lossy(&made.stderr));
         let trust = fairpost::trust::load(&path.join("cluster.trust"))?;

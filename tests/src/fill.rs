@@ -317,7 +317,7 @@ impl Witness {
             };
             let sign = |member: &Member| {
                 let signer = fairpost_proto::chain::key_id(&member.identity.verifying_key());
-                let vote = Signed::sign(vote.clone(), signer, &member.identity);
+                let vote = Signed::sign(vote, signer, &member.identity);
                 Counted { vote, leaves: leaves.clone() }
             };
             let mut tally = Tally::new(block.clone());

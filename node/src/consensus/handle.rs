@@ -1,5 +1,6 @@
 //! What the rest of the node does with Raft.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -275,7 +276,8 @@ impl Handle {
         guard::check_install(from, &Install { vote, meta: meta.clone() })?;
         let (held, committed) =
             self.0.raft.with_raft_state(|state| (*state.vote_ref(), state.committed)).await.map_err(fatal)?;
-        if !(vote >= held) {
+        // Votes of one term may be neither: then Raft's own rule refuses it, too.
+        if vote.partial_cmp(&held).is_none_or(Ordering::is_lt) {
             return Ok(message::encode(&Installed::new(held))?);
         }
         let data = if meta.last_log_id <= committed {

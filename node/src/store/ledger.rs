@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use fairpost_proto::ids::{Digest, ExchangeId, Verdict};
+use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::merkle::Nodes;
 use fairpost_proto::threshold::Token;
 use parking_lot::RwLock;
@@ -36,6 +36,8 @@ pub(super) const STATE: &[u8] = b"state";
 pub(super) const POSITION: &[u8] = b"position";
 pub(super) const MEMBERSHIP: &[u8] = b"membership";
 const PROBE: &[u8] = b"probe";
+/// Sequence of the first block whose exchanges still have their signed bytes.
+const DROPPED: &[u8] = b"dropped";
 
 /// The ledger's records. Clones are the same ledger.
 #[derive(Clone)]
@@ -193,6 +195,59 @@ impl Ledger {
             None => State::empty(),
         };
         Ok(Records { generation, state, position, membership, _read: read })
+    }
+}
+
+/// What a step of dropping did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How many exchanges lost their signed bytes.
+    pub dropped: usize,
+    /// Whether more may be due.
+    pub more: bool,
+}
+
+impl Ledger {
+    /// Drops the signed bytes of exchanges whose verdict is older than `retention`, by the ledger's time; looks at so
+    /// many exchanges, and a block more. Does nothing while a snapshot is read: it promises what was there when it began.
+    pub async fn drop_due(&self, retention: Span, most: usize) -> Result<Step, Error> {
+        let (generation, now) = (self.generation(), self.state().time);
+        let database = &generation.database;
+        let mut step = Step { dropped: 0, more: false };
+        if self.0.read.load(Ordering::SeqCst) > 0 {
+            return Ok(step);
+        }
+        let (mut ops, mut seen) = (Ops::new(), 0);
+        let from = match database.get(META, DROPPED)? {
+            Some(bytes) => bytes.try_into().map_or(1, u64::from_be_bytes),
+            None => 1,
+        };
+        for stored in database.range(BLOCKS, &from.to_be_bytes(), None, Order::Ascending)? {
+            let block = parse(database, Block::parse(&stored?.1))?;
+            if block.leaves.iter().map(|leaf| leaf.time).fold(block.time, Timestamp::max).plus(retention)
+                > now
+            {
+                break;
+            }
+            if seen >= most {
+                step.more = true;
+                break;
+            }
+            for leaf in &block.leaves {
+                seen += 1;
+                if let Some(exchange) =
+                    exchange(database, &leaf.exchange)?.filter(|held| held.dropped.is_none())
+                {
+                    put_exchange(&mut ops, database, &exchange.drop_bytes(now))?;
+                    step.dropped += 1;
+                }
+            }
+            ops.put(META, DROPPED, block.sequence.saturating_add(1).to_be_bytes().to_vec());
+        }
+        if !ops.is_empty() {
+            generation.writer.write(ops, Durability::Buffered).await?;
+        }
+        Ok(step)
     }
 }
 

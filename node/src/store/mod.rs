@@ -39,7 +39,7 @@ pub use database::{Column, Database, Entries, KeyValue, Memory, Order, View};
 pub use error::Error;
 pub use folder::{Folder, Identity};
 pub use generation::{Home, Ready, Staging};
-pub use ledger::{Ledger, Record, Records};
+pub use ledger::{Ledger, Record, Records, Step};
 pub use ops::Ops;
 pub(crate) use writer::Sink;
 pub use writer::{Durability, Handle, Writer};

@@ -53,18 +53,18 @@ mod tests {
         };
         let sign = |vote: &Vote, name: usize, key: usize| {
             let signer = chain::key_id(&world.identities[name].verifying_key());
-            let vote = Signed::sign(vote.clone(), signer, &world.identities[key]);
+            let vote = Signed::sign(*vote, signer, &world.identities[key]);
             Received { vote, leaves: Vec::new() }
         };
-        let other = Vote { ballot: Digest::of(b"another ballot"), ..honest.clone() };
+        let other = Vote { ballot: Digest::of(b"another ballot"), ..honest };
         let votes = [sign(&honest, 0, 0), sign(&other, 0, 0), sign(&other, 2, 2)];
         assert_eq!(signers(&world.view, &root, &votes), BTreeSet::from([0, 2]));
 
         let changed = [
-            Vote { sequence: 8, ..honest.clone() },
-            Vote { log_size: 8, ..honest.clone() },
-            Vote { log_root: Digest::of(b"other"), ..honest.clone() },
-            Vote { epoch: 1, ..honest.clone() },
+            Vote { sequence: 8, ..honest },
+            Vote { log_size: 8, ..honest },
+            Vote { log_root: Digest::of(b"other"), ..honest },
+            Vote { epoch: 1, ..honest },
         ];
         for vote in changed {
             assert!(signers(&world.view, &root, &[sign(&vote, 1, 1)]).is_empty(), "{vote:?}");

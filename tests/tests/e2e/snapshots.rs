@@ -1,6 +1,7 @@
 //! Logs that are purged, ledgers that are lost behind them, and snapshots that bring them back.
 
 mod hostile;
+mod retention;
 
 use std::fs;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use fairpost_tests::{Cluster, People, Settings, eventually, get_proof, mail, ope
 const HOUR: Span = Span::from_seconds(3600);
 
 /// A cluster whose nodes keep nothing of the log that they do not need.
-async fn forgetful() -> (Cluster, People) {
-    let mut cluster = Cluster::make(Settings::default()).unwrap();
+async fn forgetful(settings: Settings) -> (Cluster, People) {
+    let mut cluster = Cluster::make(settings).unwrap();
     for node in 0..4 {
         cluster.configure(node, "\n[log]\nkeep_bytes = 0\n").unwrap();
         cluster.launch(node).unwrap();
@@ -91,7 +92,7 @@ fn lose_ledger(cluster: &Cluster, node: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_purged_log_nodes_come_back_by_verified_snapshots() {
-    let (mut cluster, people) = forgetful().await;
+    let (mut cluster, people) = forgetful(Settings::default()).await;
     let early = opened(&cluster, &people, 0).await;
     cluster.stop(3).await.unwrap();
     let mut missed = Vec::new();
@@ -139,7 +140,7 @@ async fn behind_a_purged_log_nodes_come_back_by_verified_snapshots() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_while_it_takes_a_snapshot_starts_with_the_old_ledger_or_the_new_one() {
-    let (mut cluster, people) = forgetful().await;
+    let (mut cluster, people) = forgetful(Settings::default()).await;
     let mut mails = Vec::new();
     for node in [0, 1, 2, 3] {
         mails.push(opened(&cluster, &people, node).await);

@@ -11,7 +11,7 @@ use fairpost_node::config::Config;
 use fairpost_node::ledger::{Block, Exchange, State};
 use fairpost_node::store::{self, Record};
 use fairpost_proto::merkle::Frontier;
-use fairpost_tests::{Cluster, open_ledger};
+use fairpost_tests::{Cluster, Settings, open_ledger};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
@@ -100,7 +100,7 @@ type Lie<'a> = &'a dyn Fn(&mut Told);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_does_not_hold_is_refused_and_the_node_goes_on() {
-    let (mut cluster, people) = forgetful().await;
+    let (mut cluster, people) = forgetful(Settings::default()).await;
     for node in [0, 1, 2, 3] {
         opened(&cluster, &people, node).await;
     }
