@@ -212,6 +212,11 @@ impl Handle {
     ///
     /// [`Error::Members`] if this node is not among them, or [`Error::Fatal`].
     pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), Error> {
+        // openraft would log an error for what is every start but the first.
+        let formed = self.0.raft.is_initialized().await.map_err(|error| Error::Fatal(error.to_string()))?;
+        if formed {
+            return Ok(());
+        }
         match Box::pin(self.0.raft.initialize(members)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error @ InitializeError::NotInMembers(_))) => {
