@@ -7,10 +7,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::{Deserialize, Serialize};
+
+use crate::consensus::Keep;
 
 /// What the names of environment variables for a node's configuration begin with. The commands have prefixes of their
 /// own, so that a variable for one is never taken for the other's.
@@ -87,9 +90,37 @@ pub struct Config {
     /// How patient Raft is.
     #[serde(default)]
     pub raft: Raft,
+    /// How much of Raft's log is kept.
+    #[serde(default)]
+    pub log: Log,
     /// What a request may cost.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// How much of Raft's log is kept for nodes that are behind; one that is further behind gets a snapshot.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The log is purged when it has more bytes than this.
+    pub keep_bytes: u64,
+    /// Entries are purged when they are older than so many minutes.
+    pub keep_minutes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let keep = Keep::default();
+        Self { keep_bytes: keep.bytes, keep_minutes: keep.time.as_secs() / 60 }
+    }
+}
+
+impl Log {
+    /// As the consensus layer has it.
+    pub fn keep(&self) -> Keep {
+        let time = Duration::from_secs(self.keep_minutes.saturating_mul(60));
+        Keep { bytes: self.keep_bytes, time }
+    }
 }
 
 /// How patient Raft is. All nodes of a cluster should have the same values.

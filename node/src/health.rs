@@ -88,6 +88,9 @@ impl Service {
         if !self.consensus.is_healthy().await {
             return Some("Raft has stopped; this node's log says why".into());
         }
+        if let Some(reason) = self.consensus.recovering() {
+            return Some(reason);
+        }
         if self.consensus.leader().is_none() {
             return Some("no leader is known".into());
         }

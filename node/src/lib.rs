@@ -14,6 +14,7 @@ mod hostile;
 pub mod ledger;
 pub mod machine;
 pub mod membership;
+pub mod retention;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -2,6 +2,8 @@
 //!
 //! It has no rules: [`crate::ledger`] decides, [`crate::store`] keeps.
 
+mod intake;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,24 +12,31 @@ use fairpost_api::v1::{CommandResult, ForwardResponse};
 use fairpost_proto::entry::Entry;
 use fairpost_proto::ids::Verdict;
 use fairpost_proto::view::View;
+use futures::TryFutureExt as _;
+use futures::future::BoxFuture;
 use prost::Message as _;
 use tracing::warn;
 
-use crate::consensus::machine::{Applied, Committed, Error, Machine, Records, Sink};
-use crate::ledger::{self, Outcome, Rebuild};
-use crate::store::{Ledger, Reached, Record};
+use self::intake::{BLOCK, EXCHANGE, STATE};
+pub use self::intake::{Error as IntakeError, Vouchers, describe};
+use crate::consensus::machine::{
+    Applied, Committed, Error, Machine, Records, Sink, Snapshot, Snapshots, Source, Staged,
+};
+use crate::ledger::{self, Outcome};
+use crate::store::{self, Ledger, Record};
 
 /// The ledger as the machine that Raft's log drives.
 #[derive(Clone)]
 pub struct LedgerMachine {
     view: Arc<View>,
     ledger: Ledger,
+    vouchers: Arc<dyn Vouchers>,
 }
 
 impl LedgerMachine {
-    /// The machine over this ledger.
-    pub const fn new(view: Arc<View>, ledger: Ledger) -> Self {
-        Self { view, ledger }
+    /// The machine over this ledger; snapshots are vouched for by these.
+    pub const fn new(view: Arc<View>, ledger: Ledger, vouchers: Arc<dyn Vouchers>) -> Self {
+        Self { view, ledger, vouchers }
     }
 
     async fn apply_one(&self, entry: Committed) -> Result<Bytes, Error> {
@@ -100,54 +109,63 @@ impl Machine for LedgerMachine {
         Ok(Applied { position, membership })
     }
 
-    fn snapshot(&self, sink: &mut Sink<'_>) -> Result<Applied, Error> {
-        let read = self.ledger.records(&mut |record| {
-            let (kind, bytes) = match record {
-                Record::Block(bytes) => (BLOCK, bytes),
-                Record::Exchange(bytes) => (EXCHANGE, bytes),
-                Record::State(bytes) => (STATE, bytes),
-            };
-            sink([&[kind][..], bytes].concat().into()).map_err(Failed)
-        });
-        let Reached { position, membership } = read.map_err(|Failed(error)| error)?;
-        Ok(Applied { position: position.map(Bytes::from), membership: membership.map(Bytes::from) })
+    fn snapshot(&self) -> Result<Snapshot, Error> {
+        let records = self.ledger.records().map_err(|error| Error::new("reading the ledger", error))?;
+        let (position, membership) = (records.position.clone(), records.membership.clone());
+        let applied =
+            Applied { position: position.map(Bytes::from), membership: membership.map(Bytes::from) };
+        Ok(Snapshot { applied, source: Arc::new(Kept(records)) })
     }
 
-    async fn install(&self, applied: Applied, records: Records) -> Result<(), Error> {
-        let refused = |error: ledger::Error| Error::new("taking a snapshot", error);
-        let mut rebuild = Rebuild::default();
-        let mut state = None;
-        for record in records {
-            match record.split_first() {
-                Some((&BLOCK, bytes)) if state.is_none() => rebuild.block(bytes).map_err(refused)?,
-                Some((&EXCHANGE, bytes)) if state.is_none() => rebuild.exchange(bytes).map_err(refused)?,
-                Some((&STATE, bytes)) if state.is_none() => state = Some(bytes.to_vec()),
-                _ => {
-                    return Err(Error::new(
-                        "taking a snapshot",
-                        "a record of no known kind, or behind the state",
-                    ));
-                }
-            }
-        }
-        let rebuilt = match state {
-            Some(state) => rebuild.finish(&state).map_err(refused)?,
-            None => Rebuild::empty(),
-        };
-        let replaced = self.ledger.replace(applied.position, applied.membership, rebuilt).await;
-        replaced.map_err(|error| Error::new("writing a snapshot", error))
+    async fn sync(&self) -> Result<(), Error> {
+        self.ledger.probe().await.map_err(|error| Error::new("syncing the ledger", error))
     }
 }
 
-const BLOCK: u8 = 1;
-const EXCHANGE: u8 = 2;
-const STATE: u8 = 3;
+/// The ledger's records as a snapshot's: behind a byte that says what each is.
+struct Kept(store::Records);
+
+impl Source for Kept {
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let read = self.0.read(&mut |record| {
+            let (kind, bytes) = match record {
+                Record::State(bytes) => (STATE, bytes),
+                Record::Block(bytes) => (BLOCK, bytes),
+                Record::Exchange(bytes) => (EXCHANGE, bytes),
+            };
+            sink(&[&[kind][..], bytes].concat()).map_err(Failed)
+        });
+        read.map_err(|Failed(error)| error)
+    }
+}
+
+impl Snapshots for LedgerMachine {
+    fn stage(&self, applied: Applied, records: Records) -> BoxFuture<'_, Result<Box<dyn Staged>, Error>> {
+        Box::pin(async move {
+            let options =
+                intake::Options { view: &self.view, ledger: &self.ledger, vouchers: &*self.vouchers };
+            let ready = intake::take(&options, applied, records).await;
+            let ready = ready.map_err(|error| Error::new("taking a snapshot", error))?;
+            Ok(Box::new(Taken(ready)) as Box<dyn Staged>)
+        })
+    }
+}
+
+/// A verified snapshot beside the ledger.
+struct Taken(store::Ready);
+
+impl Staged for Taken {
+    fn install(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
+        let installed = async move { self.0.install().await };
+        Box::pin(installed.map_err(|error| Error::new("installing a snapshot", error)))
+    }
+}
 
 /// Either side's failure while a snapshot is read.
 struct Failed(Error);
 
-impl From<crate::store::Error> for Failed {
-    fn from(error: crate::store::Error) -> Self {
+impl From<store::Error> for Failed {
+    fn from(error: store::Error) -> Self {
         Self(Error::new("reading the ledger", error))
     }
 }

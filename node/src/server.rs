@@ -40,11 +40,12 @@ use crate::api::peers::{self, Peers};
 use crate::api::raft::{RaftService, RaftTransport};
 use crate::clock;
 use crate::config::Config;
-use crate::consensus::{self, sequencer};
+use crate::consensus::{self, purge, sequencer};
 use crate::health::{self, Health};
-use crate::machine::LedgerMachine;
+use crate::machine::{self, LedgerMachine};
 use crate::membership::{self, ShareFile};
-use crate::store::{self, Folder, Ledger, Memory, Store, Writer};
+use crate::retention;
+use crate::store::{self, Folder, Home, Ledger, Memory, Store, Writer};
 use crate::telemetry;
 use crate::witness::collect::Collector;
 use crate::witness::{self, combine, service};
@@ -132,6 +133,9 @@ pub enum Error {
     /// The witness store fails.
     #[error(transparent)]
     Witness(#[from] witness::store::Error),
+    /// The log can't be read.
+    #[error("the log: {0}")]
+    Log(#[from] consensus::LogError),
     /// Raft does not start or has stopped.
     #[error("consensus: {0}")]
     Consensus(#[from] consensus::Error),
@@ -167,8 +171,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let (fatal, mut failed) = watch::channel(None::<String>);
     let disks = Disks::open(&config, &view, &fatal)?;
 
-    let ledger = Ledger::open(disks.ledger.clone(), disks.ledger_writer.clone())?;
-    let log = consensus::LogStore::new(disks.log.clone(), disks.log_writer.clone(), Arc::new(clock::now));
+    let ledger = disks.ledger.clone();
+    let log = consensus::LogStore::open(
+        disks.log.clone(),
+        disks.log_writer.clone(),
+        Arc::new(clock::now),
+        config.log.keep(),
+    )?;
     let (witness_store, standing) =
         witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut())
             .await?;
@@ -177,11 +186,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let raft = consensus::start(
         raft_options(index, &config),
         log.clone(),
-        Arc::new(LedgerMachine::new(Arc::clone(&view), ledger.clone())),
+        Arc::new(LedgerMachine::new(
+            Arc::clone(&view),
+            ledger.clone(),
+            Arc::clone(&peers) as Arc<dyn machine::Vouchers>,
+        )),
         RaftTransport::new(Arc::clone(&peers)),
     )
     .await?;
-    raft.initialize(raft_members(&view)).await?;
+    if raft.recovering().is_none() {
+        raft.initialize(raft_members(&view)).await?;
+    }
 
     let (witnessing, witness) = service::Service::new(
         service::Options {
@@ -190,7 +205,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             identity: Arc::clone(&identity),
             share,
             ledger: ledger.clone(),
-            log: Arc::new(log),
+            log: Arc::new(log.clone()),
             peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
         },
         witness_store,
@@ -230,10 +245,17 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         reporter,
     };
     let witness_task = watch_over("the witness failed", fatal.clone(), witnessing.run(halted.clone()));
+    let purging = purge::Service::new(purge::Options {
+        consensus: raft.clone(),
+        needed: Arc::new(Unvoted { witness: witness.clone(), ledger: ledger.clone() }),
+    });
+    let retaining = retention::Service::new(ledger.clone(), view.parameters().retention);
     let tasks = [
         tokio::spawn(looking.run(halted.clone())),
         tokio::spawn(sequencing.run()),
         tokio::spawn(combining.run()),
+        tokio::spawn(purging.run(halted.clone())),
+        tokio::spawn(retaining.run(halted.clone())),
         witness_task,
     ];
 
@@ -331,22 +353,38 @@ fn raft_members(view: &View) -> BTreeMap<u64, consensus::Member> {
         .collect()
 }
 
+/// The witness needs of the log what it has not voted on: when each entry was first seen.
+struct Unvoted {
+    witness: service::Handle,
+    ledger: Ledger,
+}
+
+impl purge::Needed for Unvoted {
+    fn needed(&self) -> Result<Option<u64>, String> {
+        if !self.witness.may_sign() {
+            return Ok(None);
+        }
+        let voted = self.witness.voted().map_err(|error| error.to_string())?;
+        // What it has voted on goes as far as the block's own entry.
+        let block = self.ledger.block(voted).map_err(|error| error.to_string())?;
+        Ok(Some(block.map_or(0, |block| block.index.saturating_add(1))))
+    }
+}
+
 /// The three databases and their writers.
 struct Disks {
     log: store::Database,
     log_writer: store::Handle,
-    ledger: store::Database,
-    ledger_writer: store::Handle,
+    ledger: Ledger,
     witness: store::Database,
     witness_writer: store::Handle,
     threads: Vec<std::thread::JoinHandle<Result<(), store::Error>>>,
-    _folder: Folder,
 }
 
 impl Disks {
     fn open(config: &Config, view: &View, fatal: &watch::Sender<Option<String>>) -> Result<Self, Error> {
         let owner = store::Identity { node: config.name.clone(), cluster: view.cluster() };
-        let folder = Folder::open(&config.data, &owner)?;
+        let folder = Arc::new(Folder::open(&config.data, &owner)?);
         let memory = Memory::default();
         let mut threads = Vec::new();
         let mut open = |store, columns| -> Result<_, Error> {
@@ -359,16 +397,21 @@ impl Disks {
             Ok((database, writer))
         };
         let (log, log_writer) = open(Store::Log, consensus::LogStore::COLUMNS)?;
-        let (ledger, ledger_writer) = open(Store::Ledger, Ledger::COLUMNS)?;
         let (witness, witness_writer) = open(Store::Witness, witness::store::Store::COLUMNS)?;
-        Ok(Self { log, log_writer, ledger, ledger_writer, witness, witness_writer, threads, _folder: folder })
+        let fatal = fatal.clone();
+        let home = Home::new(folder, memory.clone(), move |error| {
+            fatal.send_replace(Some(error.to_string()));
+        });
+        let ledger = Ledger::open(home)?;
+        Ok(Self { log, log_writer, ledger, witness, witness_writer, threads })
     }
 
     /// Writes and syncs what is queued, and ends the writers.
     async fn close(self) -> Result<(), Error> {
-        for writer in [&self.log_writer, &self.ledger_writer, &self.witness_writer] {
+        for writer in [&self.log_writer, &self.witness_writer] {
             writer.close().await;
         }
+        self.ledger.close().await?;
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()
@@ -450,6 +493,9 @@ fn start_metrics(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error>
         (_, error) => Error::Fatal(error.to_string()),
     })?;
     store::metrics::describe();
+    consensus::metrics::describe();
+    machine::describe();
+    retention::describe();
     crate::ledger::metrics::describe();
     witness::metrics::describe();
     crate::api::metrics::describe();
@@ -466,5 +512,10 @@ impl service::FirstSeen for consensus::LogStore {
                 None
             }
         }
+    }
+
+    fn first_kept(&self) -> u64 {
+        // Where that can't be told, each entry is looked up.
+        Self::first_kept(self).unwrap_or_default()
     }
 }

@@ -85,6 +85,9 @@ pub(crate) struct Init {
     /// The longest time to the deadline, in seconds [default: 7776000].
     #[arg(long, value_name = "SECONDS")]
     longest_lifetime_s: Option<u64>,
+    /// How long after the verdict the signed bytes are kept, in seconds [default: 78883200, which is 913 days].
+    #[arg(long, value_name = "SECONDS")]
+    retention_s: Option<u64>,
 }
 
 impl Init {
@@ -96,6 +99,7 @@ impl Init {
             shortest_lifetime: self.shortest_lifetime_s.map_or(default.shortest_lifetime, Span::from_seconds),
             longest_lifetime: self.longest_lifetime_s.map_or(default.longest_lifetime, Span::from_seconds),
             feature_level: default.feature_level,
+            retention: self.retention_s.map_or(default.retention, Span::from_seconds),
         };
         Options {
             folder: self.dir.clone(),

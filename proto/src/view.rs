@@ -82,6 +82,16 @@ pub enum Error {
         /// How many there are.
         operators: usize,
     },
+    /// Signed bytes would be dropped while their exchange may still be young.
+    #[error(
+        "signed bytes are to be kept for {found}, expected at least the longest lifetime and the grace, {least}"
+    )]
+    Retention {
+        /// The longest lifetime and the grace.
+        least: Span,
+        /// The retention.
+        found: Span,
+    },
     /// The shortest lifetime is longer than the longest.
     #[error("the shortest lifetime, {least}, is longer than the longest, {most}")]
     Lifetimes {
@@ -123,10 +133,12 @@ pub struct Parameters {
     pub longest_lifetime: Span,
     /// Which version of the rules decides.
     pub feature_level: u16,
+    /// How long after the verdict the signed bytes are kept, at least. Leaves, verdicts, votes and tokens stay.
+    pub retention: Span,
 }
 
 impl Default for Parameters {
-    /// Skew 10 s, grace 30 s, lifetime 5 minutes to 90 days.
+    /// Skew 10 s, grace 30 s, lifetime 5 minutes to 90 days, retention 30 months (913 days).
     fn default() -> Self {
         Self {
             skew: Span::from_seconds(10),
@@ -134,6 +146,7 @@ impl Default for Parameters {
             shortest_lifetime: Span::from_seconds(300),
             longest_lifetime: Span::from_seconds(90 * 86_400),
             feature_level: 1,
+            retention: Span::from_seconds(913 * 86_400),
         }
     }
 }
@@ -277,6 +290,11 @@ impl View {
         let (least, most) = (body.parameters.shortest_lifetime, body.parameters.longest_lifetime);
         if least > most {
             return Err(Error::Lifetimes { least, most });
+        }
+        let (grace, found) = (body.parameters.grace, body.parameters.retention);
+        let least = Span::from_millis(most.millis().saturating_add(grace.millis()));
+        if found < least {
+            return Err(Error::Retention { least, found });
         }
         let share_keys = (0..quorum.n()).map(|index| body.commitment.share_key(index as u16)).collect();
         let (public_key, memo) = (body.commitment.public_key(), Arc::default());
@@ -426,10 +444,11 @@ fn write_constitution(writer: &mut Writer, body: &Constitution) {
     }
     keys(writer.uint(8), &body.auditors);
     let parameters = &body.parameters;
-    writer.uint(9).map(5).uint(0).uint(parameters.skew.millis()).uint(1).uint(parameters.grace.millis());
+    writer.uint(9).map(6).uint(0).uint(parameters.skew.millis()).uint(1).uint(parameters.grace.millis());
     writer.uint(2).uint(parameters.shortest_lifetime.millis() / 1000);
     writer.uint(3).uint(parameters.longest_lifetime.millis() / 1000);
     writer.uint(4).uint(u64::from(parameters.feature_level));
+    writer.uint(5).uint(parameters.retention.millis() / 1000);
 }
 
 fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitution, Error> {
@@ -501,6 +520,7 @@ fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, cbor::Error> {
     let shortest = number(2, "the shortest lifetime", "1 second to 90 days", 1..=7_776_000)?;
     let longest = number(3, "the longest lifetime", "1 second to 90 days", 1..=7_776_000)?;
     let level = number(4, "the feature level", "1 to 65535", 1..=65_535)?;
+    let retention = number(5, "the retention", "1 second to 100 years", 1..=3_155_760_000)?;
     map.finish(reader)?;
     Ok(Parameters {
         skew: Span::from_millis(skew),
@@ -508,5 +528,6 @@ fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, cbor::Error> {
         shortest_lifetime: Span::from_seconds(shortest),
         longest_lifetime: Span::from_seconds(longest),
         feature_level: level as u16,
+        retention: Span::from_seconds(retention),
     })
 }

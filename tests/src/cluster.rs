@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,9 +13,12 @@ use anyhow::{Context as _, bail, ensure};
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
 use fairpost_api::v1::admin_client::AdminClient;
 use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
+use fairpost_node::config::Config;
 use fairpost_ops::operator::Operator;
 use fairpost_proto::trust::Trust;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -63,12 +67,23 @@ pub struct Settings {
     pub skew_millis: u64,
     /// The grace, in milliseconds.
     pub grace_millis: u64,
+    /// The longest lifetime, in seconds.
+    pub longest_lifetime_seconds: u64,
+    /// For how many seconds signed bytes are kept.
+    pub retention_seconds: u64,
 }
 
 impl Default for Settings {
     /// Four nodes, a skew for slow machines, a short grace.
     fn default() -> Self {
-        Self { nodes: 4, skew_millis: 20_000, grace_millis: 1000 }
+        let day = 24 * 3600;
+        Self {
+            nodes: 4,
+            skew_millis: 20_000,
+            grace_millis: 1000,
+            longest_lifetime_seconds: 90 * day,
+            retention_seconds: 913 * day,
+        }
     }
 }
 
@@ -120,6 +135,8 @@ impl Cluster {
             .args(["--skew-ms", &settings.skew_millis.to_string()])
             .args(["--grace-ms", &settings.grace_millis.to_string()])
             .args(["--shortest-lifetime-s", "1"])
+            .args(["--longest-lifetime-s", &settings.longest_lifetime_seconds.to_string()])
+            .args(["--retention-s", &settings.retention_seconds.to_string()])
             .output()?;
         ensure!(made.status.success(), "fairpostctl init: {}", String::from_utf8_lossy(&made.stderr));
         let trust = fairpost::trust::load(&path.join("cluster.trust"))?;
@@ -193,6 +210,23 @@ impl Cluster {
     pub async fn stop(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
         self.signal(index, "TERM")?;
         self.ended(index).await
+    }
+
+    /// Adds lines to the end of a node's configuration.
+    pub fn configure(&mut self, index: usize, lines: &str) -> anyhow::Result<()> {
+        let mut file = File::options().append(true).open(&self.node(index)?.config)?;
+        Ok(file.write_all(lines.as_bytes())?)
+    }
+
+    /// What a node's exporter says.
+    pub async fn metrics(&self, index: usize) -> anyhow::Result<String> {
+        let config = Config::load(&self.nodes.get(index).context("no such node")?.config)?;
+        let mut stream = TcpStream::connect(config.metrics_listen.context("no metrics")?).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
+        Ok(text)
     }
 
     /// What a node has logged so far.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairpost_api::v1::exchange_server::Exchange as Service;
 use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
-use fairpost_proto::ids::Verdict;
+use fairpost_proto::ids::{Timestamp, Verdict};
 use fairpost_proto::request::Method;
 use tonic::{Request, Response, Status};
 
@@ -97,6 +97,9 @@ impl Service for ExchangeService {
                 let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
                 return Err(error::precondition("undecided", message, &[]));
             };
+            if let Some(dropped) = exchange.dropped {
+                return Err(dropped_by_policy(dropped));
+            }
             let certificate =
                 self.contact.witness.certificate(&exchange).map_err(|fault| error::internal(&fault))?;
             let certificate = certificate
@@ -111,6 +114,14 @@ impl Service for ExchangeService {
         })
         .await
     }
+}
+
+fn dropped_by_policy(dropped: Timestamp) -> Status {
+    let message = format!(
+        "this exchange's signed statements were dropped at {dropped}, because the time for which the cluster keeps them \
+         was over; the verdict and its token are still given"
+    );
+    error::precondition("evidence_dropped", message, &[("dropped_millis", dropped.millis().to_string())])
 }
 
 const fn state(verdict: Verdict) -> State {
@@ -131,6 +142,7 @@ fn outcome(decided: Option<(Exchange, VerifiedToken)>) -> Outcome {
             token: token.to_bytes().to_vec(),
             evidence: exchange.evidence.unwrap_or_default(),
             server_time_millis,
+            evidence_dropped_millis: exchange.dropped.map_or(0, Timestamp::millis),
         },
     }
 }

@@ -18,13 +18,14 @@ use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ExchangeId, Verdict};
 use fairpost_proto::threshold::Share;
 use fairpost_proto::view::View;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tracing::debug;
 
 use super::peer;
+use crate::machine::Vouchers;
 use crate::witness::collect::Shares;
 use crate::witness::service::{self, Received};
 
@@ -64,6 +65,7 @@ struct Forward {
 }
 
 struct Member {
+    peer: PeerClient<Channel>,
     consensus: ConsensusClient<Channel>,
     commands: mpsc::Sender<Forward>,
     votes: mpsc::Sender<Vec<Received>>,
@@ -105,8 +107,8 @@ impl Peers {
             tokio::spawn(cast(peer.clone(), queued_votes));
             tokio::spawn(ask(peer.clone(), queued_sequences, Arc::clone(&witness)));
             tokio::spawn(collect(peer.clone(), queued_shares));
-            tokio::spawn(forward(peer, queued_commands));
-            members.push(Member { consensus, commands, votes, sequences, shares });
+            tokio::spawn(forward(peer.clone(), queued_commands));
+            members.push(Member { peer, consensus, commands, votes, sequences, shares });
         }
         Ok(Arc::new(Self { index, members, witness }))
     }
@@ -157,6 +159,23 @@ impl service::Peers for Peers {
                 let _ = member.sequences.try_send(sequence);
             }
         }
+    }
+}
+
+impl Vouchers for Peers {
+    fn votes(&self, sequence: u64) -> BoxFuture<'static, Vec<Received>> {
+        let others = self.members.iter().zip(0_u16..).filter(|(_, index)| *index != self.index);
+        let asked: Vec<_> = others
+            .map(|(member, _)| {
+                let mut client = member.peer.clone();
+                async move { client.get_votes(timed(GetVotesRequest { sequences: vec![sequence] })).await }
+            })
+            .collect();
+        Box::pin(async move {
+            let answers = join_all(asked).await.into_iter().filter_map(Result::ok);
+            let votes = answers.flat_map(|answer| answer.into_inner().votes);
+            votes.filter_map(|vote| peer::received(vote).ok()).collect()
+        })
     }
 }
 

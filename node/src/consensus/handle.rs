@@ -1,25 +1,30 @@
 //! What the rest of the node does with Raft.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fairpost_proto::ids::Timestamp;
 use futures::{Stream, StreamExt as _};
-use openraft::error::{ClientWriteError, InitializeError, RaftError};
+use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
 use openraft::{Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::info;
 
-use super::codec;
 use super::guard::{self, Violation};
 use super::log_store::{self, LogStore};
-use super::message::{self, Append, Elect, Install};
-use super::network::CHUNK_BYTES;
+use super::machine::{Feed, Records, Snapshots, Staged};
+use super::message::{self, Append, Elect, Install, Installed};
+use super::network::{CHUNK_BYTES, Sending};
 use super::node::Options;
-use super::snapshot::{self, SnapshotData};
-use super::types::{Leader, LogId, Member, Proposal, TypeConfig};
+use super::snapshot::{self, Piece, SnapshotData, Unpacker};
+use super::types::{Leader, LogId, Member, Proposal, SnapshotMeta, TypeConfig};
+use super::{codec, metrics, state_machine};
 
 /// Why Raft did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +85,15 @@ pub enum Refusal {
     /// The peer sent no snapshot to the end.
     #[error("the snapshot broke off: {0}")]
     BrokenOff(String),
+    /// What the snapshot says does not hold, or it could not be stored.
+    #[error("the snapshot was not taken: {0}")]
+    NotTaken(String),
+    /// Another snapshot is on its way in.
+    #[error("another snapshot is being taken in; this one is refused")]
+    Busy,
+    /// This node lost its ledger, and may have forgotten what it confirmed.
+    #[error("this node gives no vote until its ledger is back: {0}")]
+    Recovering(String),
     /// A part of the snapshot is too large.
     #[error("a chunk of {found} bytes is too large, at most {expected} are taken")]
     LargeChunk {
@@ -93,34 +107,41 @@ pub enum Refusal {
     Fatal(String),
 }
 
+/// How long the next part of a snapshot may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Raft on this node. Clones are the same Raft.
 #[derive(Clone)]
-pub struct Handle {
-    options: Arc<Options>,
-    raft: Raft<TypeConfig>,
-    log: LogStore,
-    leader: watch::Receiver<Option<Leader>>,
+pub struct Handle(Arc<Inner>);
+
+/// What a handle works with.
+pub(super) struct Inner {
+    pub(super) options: Options,
+    pub(super) raft: Raft<TypeConfig>,
+    pub(super) log: LogStore,
+    pub(super) machine: Arc<dyn Snapshots>,
+    pub(super) leader: watch::Receiver<Option<Leader>>,
+    /// The last entry that this node had, while its machine has not come as far again.
+    pub(super) lost: watch::Receiver<Option<LogId>>,
+    pub(super) sending: Sending,
+    /// Held by the one snapshot that is being taken in.
+    pub(super) taking: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("id", &self.options.id).finish_non_exhaustive()
+        f.debug_struct("Handle").field("id", &self.0.options.id).finish_non_exhaustive()
     }
 }
 
 impl Handle {
-    pub(super) fn new(
-        options: Options,
-        raft: Raft<TypeConfig>,
-        log: LogStore,
-        leader: watch::Receiver<Option<Leader>>,
-    ) -> Self {
-        Self { options: Arc::new(options), raft, log, leader }
+    pub(super) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
     /// This node's number among the members.
     pub fn id(&self) -> u64 {
-        self.options.id
+        self.0.options.id
     }
 
     /// Has the entry stored by a majority and applied here, and returns its outcome. Only the leader can.
@@ -130,12 +151,12 @@ impl Handle {
     /// [`Error::NotLeader`], [`Error::Unavailable`], [`Error::TooLarge`] or [`Error::Fatal`]. After any but
     /// [`Error::TooLarge`] the entry may still be applied later: whoever proposes it again must recognize it.
     pub async fn propose(&self, proposal: Bytes) -> Result<Bytes, Error> {
-        let (expected, found) = (self.options.proposal_bytes, proposal.len());
+        let (expected, found) = (self.0.options.proposal_bytes, proposal.len());
         if found > expected {
             return Err(Error::TooLarge { expected, found });
         }
-        let wait = self.options.proposal_timeout;
-        let written = timeout(wait, Box::pin(self.raft.client_write(Proposal(proposal)))).await;
+        let wait = self.0.options.proposal_timeout;
+        let written = timeout(wait, Box::pin(self.0.raft.client_write(Proposal(proposal)))).await;
         let unavailable = Error::Unavailable { waited_millis: wait.as_millis() };
         match written.map_err(|_| unavailable)? {
             Ok(written) => Ok(written.data.0),
@@ -152,17 +173,17 @@ impl Handle {
 
     /// Who leads, as far as this node knows. It may have changed already.
     pub fn leader(&self) -> Option<Leader> {
-        self.leader.borrow().clone()
+        self.0.leader.borrow().clone()
     }
 
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
-        self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.options.id)
+        self.0.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.0.options.id)
     }
 
     /// Tells who leads whenever that changes from now on; none when Raft has stopped.
     pub fn watch_leader(&self) -> watch::Receiver<Option<Leader>> {
-        let mut leader = self.leader.clone();
+        let mut leader = self.0.leader.clone();
         // A clone would count all changes since the start as new.
         leader.mark_unchanged();
         leader
@@ -171,7 +192,7 @@ impl Handle {
     /// Whether Raft is at work: it is asked, because after a fatal error its metrics may still say that all
     /// is well. A Raft that has not answered after an election's time counts as stuck.
     pub async fn is_healthy(&self) -> bool {
-        let asked = timeout(self.options.election_max, self.raft.with_raft_state(|_| ())).await;
+        let asked = timeout(self.0.options.election_max, self.0.raft.with_raft_state(|_| ())).await;
         matches!(asked, Ok(Ok(())))
     }
 
@@ -181,7 +202,7 @@ impl Handle {
     ///
     /// As [`LogStore::first_seen`].
     pub fn first_seen(&self, index: u64) -> Result<Option<Timestamp>, log_store::Error> {
-        self.log.first_seen(index)
+        self.0.log.first_seen(index)
     }
 
     /// Forms the cluster of these members, by number, on its first start. Each member may do so, with the
@@ -191,7 +212,12 @@ impl Handle {
     ///
     /// [`Error::Members`] if this node is not among them, or [`Error::Fatal`].
     pub async fn initialize(&self, members: BTreeMap<u64, Member>) -> Result<(), Error> {
-        match Box::pin(self.raft.initialize(members)).await {
+        // openraft would log an error for what is every start but the first.
+        let formed = self.0.raft.is_initialized().await.map_err(|error| Error::Fatal(error.to_string()))?;
+        if formed {
+            return Ok(());
+        }
+        match Box::pin(self.0.raft.initialize(members)).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(error @ InitializeError::NotInMembers(_))) => {
                 Err(Error::Members(error.to_string()))
@@ -203,7 +229,7 @@ impl Handle {
     /// Stops Raft on this node, and returns when it has stopped.
     pub async fn shutdown(&self) {
         // It can only fail if Raft's task panicked, and then it has stopped.
-        let _ = self.raft.shutdown().await;
+        let _ = self.0.raft.shutdown().await;
     }
 
     /// Answers entries, or a heartbeat, that the member `from` has proved to have sent.
@@ -215,7 +241,7 @@ impl Handle {
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
         guard::check_history(self.committed().await?.as_ref(), &request)?;
-        let answer = Box::pin(self.raft.append_entries(request)).await;
+        let answer = Box::pin(self.0.raft.append_entries(request)).await;
         Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
     }
 
@@ -223,25 +249,30 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// If the message is refused, or Raft has stopped.
+    /// If the message is refused, this node is [`recovering`](Self::recovering), or Raft has stopped.
     pub async fn vote(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
         let request: Elect = message::decode(request)?;
         guard::check_vote(from, &request)?;
-        let answer = Box::pin(self.raft.vote(request)).await;
+        if let Some(reason) = self.recovering() {
+            return Err(Refusal::Recovering(reason));
+        }
+        let answer = Box::pin(self.0.raft.vote(request)).await;
         Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
     }
 
     /// Takes a snapshot, in the chunks in which the transport was given it, that the member `from` has proved
-    /// to have sent.
+    /// to have sent. Raft hears of it only once it was verified and lies ready.
     ///
     /// # Errors
     ///
-    /// If the snapshot is refused, damaged, too large or not whole, or Raft has stopped.
+    /// If the snapshot is refused, damaged or not whole, or Raft has stopped. All but the last leave this node as it
+    /// was.
     pub async fn install_snapshot<S, E>(&self, from: u64, chunks: S) -> Result<Bytes, Refusal>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: std::fmt::Display,
     {
+        let fatal = |error: Fatal<u64>| Refusal::Fatal(error.to_string());
         let mut chunks = std::pin::pin!(chunks);
         let head = match chunks.next().await {
             Some(chunk) => small(chunk)?,
@@ -251,31 +282,96 @@ impl Handle {
         guard::check_install(from, &head)?;
         guard::check_replaced(self.committed().await?.as_ref(), &head)?;
         let Install { vote, meta } = head;
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = small(chunk)?;
-            if chunk.len() > snapshot::MAX_BYTES.saturating_sub(bytes.len()) {
-                return Err(snapshot::Error::TooLarge { expected: snapshot::MAX_BYTES }.into());
-            }
-            bytes.extend_from_slice(&chunk);
+        let (held, committed) =
+            self.0.raft.with_raft_state(|state| (*state.vote_ref(), state.committed)).await.map_err(fatal)?;
+        // Votes of one term may be neither: then Raft's own rule refuses it, too.
+        if vote.partial_cmp(&held).is_none_or(Ordering::is_lt) {
+            return Ok(message::encode(&Installed::new(held))?);
         }
-        let data = SnapshotData::new(bytes.freeze());
-        // A damaged snapshot must not reach openraft, which would stop this node for it.
-        data.records().map(drop)?;
+        let data = if meta.last_log_id <= committed {
+            // Raft answers for itself, and installs nothing.
+            SnapshotData::Nothing
+        } else {
+            let _taking = self.0.taking.try_lock().map_err(|_| Refusal::Busy)?;
+            let staged = self.stage(&meta, chunks).await;
+            let staged =
+                staged.inspect(|_| info!(from, position = ?meta.last_log_id, "a snapshot was verified"));
+            SnapshotData::Staged(staged.inspect_err(|_| metrics::snapshot_refused())?)
+        };
         let snapshot = Snapshot { meta, snapshot: Box::new(data) };
-        let answer = Box::pin(self.raft.install_full_snapshot(vote, snapshot)).await;
-        Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+        let answer = Box::pin(self.0.raft.install_full_snapshot(vote, snapshot)).await;
+        Ok(message::encode(&answer.map_err(fatal)?)?)
     }
 
     /// Up to where everything is committed, as far as this node knows.
     async fn committed(&self) -> Result<Option<LogId>, Refusal> {
-        let asked = Box::pin(self.raft.with_raft_state(|state| state.committed)).await;
+        let asked = Box::pin(self.0.raft.with_raft_state(|state| state.committed)).await;
         asked.map_err(|error| Refusal::Fatal(error.to_string()))
     }
 
-    pub(super) const fn raft(&self) -> &Raft<TypeConfig> {
-        &self.raft
+    /// Has the machine verify what comes, as it comes.
+    async fn stage<S, E>(&self, meta: &SnapshotMeta, chunks: Pin<&mut S>) -> Result<Box<dyn Staged>, Refusal>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send,
+        E: std::fmt::Display,
+    {
+        let applied = state_machine::applied(meta)?;
+        let (feed, records) = Records::channel();
+        let staging = self.0.machine.stage(applied, records);
+        let (fed, staged) = tokio::join!(unpack(chunks, feed), staging);
+        // A snapshot that is none says so itself; the machine only knows that it broke off.
+        fed?;
+        staged.map_err(|error| Refusal::NotTaken(error.to_string()))
     }
+
+    /// Why this node neither votes in elections nor leads, if that is so: its ledger is gone, and it may have forgotten
+    /// what it confirmed.
+    pub fn recovering(&self) -> Option<String> {
+        let lost = *self.0.lost.borrow();
+        lost.map(|lost| {
+            let applied = self.status().applied_index;
+            format!(
+                "its ledger was lost, and is rebuilt from a snapshot: at entry {applied} of {}",
+                lost.index
+            )
+        })
+    }
+
+    pub(super) fn raft(&self) -> &Raft<TypeConfig> {
+        &self.0.raft
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Hands the records in these chunks on, and at last that their end was right. Ends early when nobody takes them.
+async fn unpack<S, E>(mut chunks: Pin<&mut S>, feed: Feed) -> Result<(), Refusal>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send,
+    E: std::fmt::Display,
+{
+    let mut unpacker = Unpacker::default();
+    loop {
+        let chunk = tokio::select! {
+            chunk = timeout(PATIENCE, chunks.next()) => chunk,
+            () = feed.closed() => return Ok(()),
+        };
+        let slow = || Refusal::BrokenOff(format!("nothing came for {} s", PATIENCE.as_secs()));
+        let Some(chunk) = chunk.map_err(|_| slow())? else { break };
+        unpacker.push(&small(chunk)?);
+        while let Some(piece) = unpacker.next()? {
+            let record = match piece {
+                Piece::Record(record) => Some(record),
+                Piece::End => None,
+            };
+            if feed.send(record).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(unpacker.finish()?)
 }
 
 /// The chunk, if it came and is not too large.

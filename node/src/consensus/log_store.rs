@@ -3,8 +3,9 @@
 //! # Specification
 //!
 //! The database `log` has two columns. `entries`: the index, 64 bits big-endian, to {milliseconds since 1970
-//! at which this node appended the entry, 64 bits big-endian; the entry}. `meta`: `vote`, `committed` and
-//! `purged`. Entries and values are laid out as in [`codec`](super::codec).
+//! at which this node appended the entry, 64 bits big-endian; the entry}. `meta`: `vote`, `committed`,
+//! `purged`, and, while a lost ledger is awaited, `lost`: the last entry that this node had. Entries and values are
+//! laid out as in [`codec`](super::codec).
 //!
 //! The time at which this node first saw an entry is written with it, because after a restart nobody could
 //! tell it any more; the witness asks for it ([`LogStore::first_seen`]).
@@ -24,13 +25,15 @@ use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use fairpost_proto::ids::Timestamp;
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{AnyError, LogState, OptionalSend, RaftLogReader};
+use openraft::{AnyError, CommittedLeaderId, EntryPayload, LogState, OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::codec::{self, Encode, Reader};
+use super::extent::{Extent, Keep};
 use super::types::{Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote};
 use crate::store::{self, Column, Database, Durability, Handle, Ops, Order};
 
@@ -39,6 +42,13 @@ const META: Column = Column::new("meta");
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
+const LOST: &str = "lost";
+
+/// Behind the key of every entry.
+const AFTER_ALL: [u8; 9] = [0xff; 9];
+
+/// The index of no entry.
+pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// Entries are sent in messages of about this size; a larger entry goes alone.
 const READ_BYTES: usize = 1 << 20;
@@ -92,6 +102,7 @@ pub struct LogStore {
     db: Database,
     writer: Handle,
     clock: Clock,
+    extent: Arc<Mutex<Extent>>,
 }
 
 impl fmt::Debug for LogStore {
@@ -104,9 +115,20 @@ impl LogStore {
     /// The columns of its database.
     pub const COLUMNS: &'static [Column] = &[ENTRIES, META];
 
-    /// The log in this database, written by this writer, which must be the database's own.
-    pub const fn new(db: Database, writer: Handle, clock: Clock) -> Self {
-        Self { db, writer, clock }
+    /// The log in this database, written by this writer, which must be the database's own; it keeps so much.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read.
+    pub fn open(db: Database, writer: Handle, clock: Clock, keep: Keep) -> Result<Self, Error> {
+        let mut extent = Extent::new(keep);
+        for stored in db.range(ENTRIES, &[], None, Order::Ascending)? {
+            let (key, value) = stored?;
+            let bytes = value.len() as u64;
+            let index = u64::decode(key).map_err(|source| damaged("an index", source))?;
+            extent.add(index, bytes, seen(index, value)?);
+        }
+        Ok(Self { db, writer, clock, extent: Arc::new(Mutex::new(extent)) })
     }
 
     /// When this node appended the entry that is now at `index`; none if there is no such entry any more.
@@ -116,8 +138,68 @@ impl LogStore {
     /// If the disk fails, or what it says is damaged.
     pub fn first_seen(&self, index: u64) -> Result<Option<Timestamp>, Error> {
         let Some(value) = self.db.get(ENTRIES, index.to_be_bytes())? else { return Ok(None) };
-        let millis = Reader::new(value).u64().map_err(|source| damaged(index, source))?;
-        Timestamp::from_millis(millis).map(Some).ok_or(Error::NoTime { index, millis })
+        seen(index, value).map(Some)
+    }
+
+    /// Index of the first entry that may be here: those before were purged, or came by snapshot and never were here.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails, or what it says is damaged.
+    pub fn first_kept(&self) -> Result<u64, Error> {
+        Ok(self.meta::<LogId>(PURGED)?.map_or(0, |purged| purged.index.saturating_add(1)))
+    }
+
+    /// The last entry that need not be kept, if there is one.
+    pub(super) fn surplus(&self) -> Option<u64> {
+        self.extent.lock().surplus((self.clock)())
+    }
+
+    /// The bytes of all entries, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.extent.lock().bytes()
+    }
+
+    /// Drops all entries if a machine that has come as far as `applied` can't go on with them, because those in between
+    /// were purged. Gives the last entry that this node had, as long as the machine has not come as far again: until
+    /// then it must neither vote nor stand for election, because it may have forgotten what it confirmed.
+    ///
+    /// openraft sends a snapshot only to a follower whose log does not match: hence the entries go. A vote stays; but
+    /// if it made this node leader, it becomes a mere vote for itself, because openraft would go on leading at once.
+    pub(super) async fn settle(&self, applied: Option<LogId>) -> Result<Option<LogId>, Error> {
+        let (purged, lost): (Option<LogId>, Option<LogId>) = (self.meta(PURGED)?, self.meta(LOST)?);
+        let last = self.last()?.or(purged);
+        let mut ops = Ops::new();
+        if purged > applied {
+            let lost = lost.max(last);
+            ops.delete_range(ENTRIES, [], AFTER_ALL).delete(META, PURGED).delete(META, COMMITTED);
+            if let Some(mut vote) = self.meta::<Vote>(VOTE)? {
+                vote.committed = false;
+                ops.put(META, VOTE, vote.encode().map_err(|source| damaged(VOTE, source))?);
+            }
+            if let Some(lost) = lost {
+                ops.put(META, LOST, lost.encode().map_err(|source| damaged(LOST, source))?);
+            }
+            self.writer.write(ops, Durability::Synced).await?;
+            *self.extent.lock() = Extent::new(self.keep());
+            return Ok(lost);
+        }
+        if lost.is_some() && applied >= lost {
+            self.found().await?;
+            return Ok(None);
+        }
+        Ok(lost)
+    }
+
+    /// The machine has come as far as this node's log was, or further.
+    pub(super) async fn found(&self) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        ops.delete(META, LOST);
+        Ok(self.writer.write(ops, Durability::Synced).await?)
+    }
+
+    fn keep(&self) -> Keep {
+        self.extent.lock().keep()
     }
 
     /// The entries from `from`, inclusive, to `to`, exclusive, or to the end: as many as there are and have
@@ -172,6 +254,12 @@ fn damaged(place: impl ToString, source: codec::Error) -> Error {
     Error::Damaged { place: place.to_string(), source }
 }
 
+/// When the entry with this value was appended.
+fn seen(index: u64, value: impl Into<Bytes>) -> Result<Timestamp, Error> {
+    let millis = Reader::new(value).u64().map_err(|source| damaged(index, source))?;
+    Timestamp::from_millis(millis).ok_or(Error::NoTime { index, millis })
+}
+
 fn read_entry(index: u64, value: Box<[u8]>) -> Result<Entry, Error> {
     let damaged = |source| damaged(format!("entry {index}"), source);
     let mut value = Reader::new(value);
@@ -208,7 +296,17 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
-        self.entries(start, Some(end), READ_BYTES).map_err(reading)
+        let entries = self.entries(start, Some(end), READ_BYTES).map_err(reading)?;
+        if entries.is_empty() && self.first_kept().map_err(reading)? > start {
+            // Purged while openraft was about to send them. Given nothing, it would ask again for ever; an entry at no
+            // place makes the connection fail, and openraft look for what it can send (`network`).
+            let leader_id = CommittedLeaderId::new(0, 0);
+            return Ok(vec![Entry {
+                log_id: LogId { leader_id, index: NOWHERE },
+                payload: EntryPayload::Blank,
+            }]);
+        }
+        Ok(entries)
     }
 }
 
@@ -265,12 +363,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let fail = |error: AnyError| StorageIOError::write_logs(error);
-        let seen = (self.clock)().millis();
+        let seen = (self.clock)();
         let mut ops = Ops::new();
         for entry in entries {
             let mut value = BytesMut::new();
-            value.put_u64(seen);
+            value.put_u64(seen.millis());
             entry.write(&mut value).map_err(|error| fail(AnyError::new(&error)))?;
+            self.extent.lock().add(entry.log_id.index, value.len() as u64, seen);
             ops.put(ENTRIES, entry.log_id.index.to_be_bytes(), value.freeze());
         }
         let (sender, written) = oneshot::channel();
@@ -287,8 +386,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
         let mut ops = Ops::new();
-        // Nine bytes: behind the key of every index.
-        ops.delete_range(ENTRIES, from.index.to_be_bytes(), [0xff; 9]);
+        ops.delete_range(ENTRIES, from.index.to_be_bytes(), AFTER_ALL);
+        self.extent.lock().truncate(from.index);
         let written = self.writer.write(ops, Durability::Synced).await;
         Ok(written.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?)
     }
@@ -296,11 +395,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, to: LogId) -> Result<(), StorageError> {
         let fail = |error: AnyError| StorageIOError::write_logs(error);
         let mut ops = Ops::new();
-        let after = to.index.checked_add(1).map_or_else(|| vec![0xff; 9], |next| next.to_be_bytes().to_vec());
+        let after = to.index.saturating_add(1).to_be_bytes();
         ops.delete_range(ENTRIES, [], after);
         ops.put(META, PURGED, to.encode().map_err(|error| fail(AnyError::new(&error)))?);
-        // Not synced: entries that come back after a crash are older than the snapshot that replaced them.
-        let written = self.writer.write(ops, Durability::Buffered).await;
-        Ok(written.map_err(|error| fail(AnyError::new(&error)))?)
+        self.extent.lock().purge(to.index);
+        // Synced: the files that hold the entries are removed next, and a log that has lost entries must say so.
+        let written = self.writer.write(ops, Durability::Synced).await;
+        written.map_err(|error| fail(AnyError::new(&error)))?;
+        let db = self.db.clone();
+        // Raft does not wait for it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = db.reclaim(ENTRIES, &after) {
+                tracing::warn!(%error, "the space of purged entries was not given back");
+            }
+        });
+        Ok(())
     }
 }

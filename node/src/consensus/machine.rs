@@ -2,8 +2,11 @@
 //! room.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 
 /// Why the machine cannot go on. The node stops: it must not act on a state that it could not store.
 #[derive(Debug, thiserror::Error)]
@@ -45,22 +48,92 @@ pub struct Applied {
 }
 
 /// Takes the records of a snapshot, in their order.
-pub type Sink<'a> = dyn FnMut(Bytes) -> Result<(), Error> + Send + 'a;
-/// The records of a snapshot, in their order.
-pub type Records = Box<dyn Iterator<Item = Bytes> + Send>;
+pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+
+/// Where the records of a snapshot are read from, once or more, by whoever sends it.
+pub trait Source: Send + Sync {
+    /// Hands all records to `sink`, in their order. It blocks, and goes on for as long as the sink takes them: nothing
+    /// in it grows with the number of records.
+    ///
+    /// # Errors
+    ///
+    /// If the state cannot be read, or what `sink` returned.
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), Error>;
+}
+
+/// The state at one moment, not read yet: what it takes to read it later.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// How far the machine had come at that moment.
+    pub applied: Applied,
+    /// Gives the records.
+    pub source: Arc<dyn Source>,
+}
+
+/// The records of a snapshot on their way in, in their order. Whoever sends them may lie.
+#[derive(Debug)]
+pub struct Records(mpsc::Receiver<Option<Bytes>>);
+
+/// The other end of [`Records`]: each record, and none once the end has come and the checksum was right.
+pub(super) type Feed = mpsc::Sender<Option<Bytes>>;
+
+/// How many records may wait to be verified.
+const WAITING: usize = 64;
+
+impl Records {
+    pub(super) fn channel() -> (Feed, Self) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (sender, Self(receiver))
+    }
+
+    /// The next record, or none at the end. It awaits the record.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        self.0.recv().await.ok_or_else(broke_off)
+    }
+
+    /// As [`Records::next`], on a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// If the snapshot broke off.
+    pub fn blocking_next(&mut self) -> Result<Option<Bytes>, Error> {
+        self.0.blocking_recv().ok_or_else(broke_off)
+    }
+}
+
+fn broke_off() -> Error {
+    Error::new("taking a snapshot", "it broke off before its end")
+}
+
+/// A snapshot that was verified and lies ready, synced. Dropped, it is gone.
+pub trait Staged: Send + Sync {
+    /// Makes it the machine's state, together or not at all, and synced: the log behind it is purged next.
+    fn install(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>>;
+}
+
+/// The machine's own side of snapshots, behind a pointer for those who take them in.
+pub trait Snapshots: Send + Sync + 'static {
+    /// Verifies a snapshot that claims to have come as far as `applied`, and lays it ready beside the state, which it
+    /// does not touch.
+    fn stage(&self, applied: Applied, records: Records) -> BoxFuture<'_, Result<Box<dyn Staged>, Error>>;
+}
 
 /// The replicated machine that the log drives.
 ///
 /// # Relies on
 ///
-/// Calls of [`apply`](Machine::apply) and [`install`](Machine::install) come one after the other. When a node
+/// Calls of [`apply`](Machine::apply) and [`Staged::install`] come one after the other. When a node
 /// starts, entries that were applied but lost with an unsynced write are applied once more, before
 /// [`start`](super::start) returns.
-pub trait Machine: Send + Sync + 'static {
+pub trait Machine: Snapshots {
     /// Applies the entries in their order, and returns one outcome for each; empty where `proposal` is none.
     ///
     /// The effects of one entry and its position are written together or not at all. They need not be synced:
-    /// the log has the entries, and is purged only behind a snapshot.
+    /// the log has the entries, and is purged only behind a [`sync`](Machine::sync).
     ///
     /// # Errors
     ///
@@ -75,21 +148,17 @@ pub trait Machine: Send + Sync + 'static {
     /// If that cannot be read.
     fn applied(&self) -> Result<Applied, Error>;
 
-    /// Hands the whole state to `sink` as records, all from one moment, and returns how far the machine had
-    /// come at that moment. It may block; entries go on being applied meanwhile.
+    /// The state as it is now, to be read later, while entries go on being applied. It costs next to nothing.
     ///
     /// # Errors
     ///
-    /// If the state cannot be read, or what `sink` returned.
-    fn snapshot(&self, sink: &mut Sink<'_>) -> Result<Applied, Error>;
+    /// If the state cannot be read.
+    fn snapshot(&self) -> Result<Snapshot, Error>;
 
-    /// Replaces the whole state by the records, and how far it has come by `applied`, together or not at all;
-    /// synced when it returns, because the log behind it is purged next.
-    ///
-    /// The records arrived as they were sent, but by a sender who may lie: the machine verifies them.
+    /// Syncs all that was applied before the call.
     ///
     /// # Errors
     ///
-    /// If the records are refused, or the new state cannot be stored; then the old state stays.
-    fn install(&self, applied: Applied, records: Records) -> impl Future<Output = Result<(), Error>> + Send;
+    /// If it cannot be stored: the node stops.
+    fn sync(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }

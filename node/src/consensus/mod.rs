@@ -27,13 +27,16 @@
 //!   [`guard`]).
 
 mod codec;
+mod extent;
 pub mod guard;
 mod handle;
 mod log_store;
 pub mod machine;
 mod message;
+pub mod metrics;
 mod network;
 mod node;
+pub mod purge;
 pub mod sequencer;
 mod snapshot;
 mod state_machine;
@@ -45,6 +48,7 @@ mod types;
 mod tests;
 
 pub use codec::Error as CodecError;
+pub use extent::Keep;
 pub use handle::{Error, Handle, Refusal};
 pub use log_store::{Clock, Error as LogError, LogStore};
 pub use network::CHUNK_BYTES;

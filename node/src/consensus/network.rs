@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use openraft::error::{
     Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
@@ -14,6 +15,7 @@ use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot};
 
 use super::codec;
 use super::message::{self, Append, Appended, Elect, Elected, Install, Installed};
+use super::snapshot::{self, SnapshotData};
 use super::transport::{Error, Transport};
 use super::types::{Member, TypeConfig, Vote};
 
@@ -25,12 +27,39 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Network<T> {
     transport: T,
     pause: Duration,
+    sending: Sending,
+}
+
+/// Counts the snapshots that are being sent: meanwhile the log behind them is not purged, so that their receivers can go
+/// on from there.
+#[derive(Clone, Default)]
+pub(super) struct Sending(Arc<AtomicUsize>);
+
+/// Held as long as a snapshot is being sent.
+struct Sent(Sending);
+
+impl Sending {
+    fn one(&self) -> Sent {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Sent(self.clone())
+    }
+
+    /// Whether any is being sent.
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<T> Network<T> {
     /// Over this transport; a member that gives no answer is left alone for `pause`.
-    pub(super) const fn new(transport: T, pause: Duration) -> Self {
-        Self { transport, pause }
+    pub(super) const fn new(transport: T, pause: Duration, sending: Sending) -> Self {
+        Self { transport, pause, sending }
     }
 }
 
@@ -62,6 +91,15 @@ fn garbled(error: &codec::Error) -> Failure {
 
 impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
     async fn append_entries(&mut self, request: Append, _: RPCOption) -> Result<Appended, Failure> {
+        // The log was purged between openraft's choice of entries and its reading them: it must choose again.
+        if let Some(first) = request.entries.first()
+            && first.log_id.index != request.prev_log_id.map_or(0, |before| before.index.saturating_add(1))
+        {
+            return Err(failed(&Error::Refused(format!(
+                "the entries after {:?} are purged",
+                request.prev_log_id
+            ))));
+        }
         let request = message::encode(&request).map_err(|error| garbled(&error))?;
         let transport = &self.network.transport;
         let answer = transport.append_entries(self.to, &self.member, request).await;
@@ -83,7 +121,12 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
     ) -> Result<Installed, StreamingError<TypeConfig, Fatal<u64>>> {
         let head = message::encode(&Install { vote, meta: snapshot.meta });
         let head = head.map_err(|error| NetworkError::new(&error))?;
-        let chunks = stream::iter(iter::once(head).chain(chunks(snapshot.snapshot.bytes().clone()))).boxed();
+        let SnapshotData::Made(source) = *snapshot.snapshot else {
+            let foreign = Error::Refused("only a snapshot of this node's own machine is sent".into());
+            return Err(NetworkError::new(&foreign).into());
+        };
+        let _sent = self.network.sending.one();
+        let chunks = stream::iter(iter::once(head)).chain(snapshot::chunks(source)).boxed();
         let sent = self.network.transport.install_snapshot(self.to, &self.member, chunks);
         let answer = tokio::select! {
             closed = cancel => return Err(closed.into()),
@@ -95,12 +138,4 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
     fn backoff(&self) -> Backoff {
         Backoff::new(iter::repeat(self.network.pause))
     }
-}
-
-/// The bytes in chunks of which none is too large.
-fn chunks(mut bytes: Bytes) -> impl Iterator<Item = Bytes> + Send {
-    iter::from_fn(move || {
-        let next = bytes.split_to(CHUNK_BYTES.min(bytes.len()));
-        if next.is_empty() { None } else { Some(next) }
-    })
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
+use tracing::{error, info, warn};
 
 use super::handle::{self, Error, Handle};
 use super::log_store::LogStore;
-use super::machine::Machine;
-use super::network::Network;
-use super::state_machine::StateMachine;
+use super::machine::{Machine, Snapshots};
+use super::network::{Network, Sending};
+use super::state_machine::{self, StateMachine};
 use super::transport::Transport;
+use super::types::LogId;
 
 /// How this node takes part in Raft.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +56,10 @@ impl Options {
             election_timeout_min: millis(self.election_min),
             election_timeout_max: millis(self.election_max),
             max_payload_entries: self.batch_entries,
-            // The log is purged only behind a snapshot, and snapshots are made only when asked for.
+            // Snapshots are made, and the log behind them purged, only by `purge`, which knows what is still needed:
+            // openraft would purge all that is in a snapshot.
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: 0,
+            max_in_snapshot_log_to_keep: u64::MAX,
             ..Config::default()
         };
         config.validate().map_err(|error| Error::Options(error.to_string()))
@@ -65,7 +68,8 @@ impl Options {
 
 /// Starts Raft with this log, machine and transport.
 ///
-/// Before it returns, entries known to be committed that the machine has not stored are applied to it.
+/// Before it returns, entries known to be committed that the machine has not stored are applied to it. A machine that
+/// lacks entries which the log has no more gets them by snapshot, later: see [`Handle::recovering`].
 ///
 /// # Errors
 ///
@@ -77,11 +81,47 @@ pub async fn start<M: Machine, T: Transport>(
     transport: T,
 ) -> Result<Handle, Error> {
     let config = Arc::new(options.config()?);
-    let network = Network::new(transport, options.heartbeat);
-    let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(machine));
+    let fatal = |error: String| Error::Fatal(error);
+    let (applied, _) =
+        machine.applied().and_then(state_machine::position).map_err(|error| fatal(error.to_string()))?;
+    let lost = log.settle(applied).await.map_err(|error| fatal(error.to_string()))?;
+    let sending = Sending::default();
+    let network = Network::new(transport, options.heartbeat, sending.clone());
+    let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(Arc::clone(&machine)));
     // openraft's own future is too large for the stack of most callers.
-    let raft = Box::pin(raft).await.map_err(|error| Error::Fatal(error.to_string()))?;
+    let raft = Box::pin(raft).await.map_err(|error| fatal(error.to_string()))?;
     let (leaders, leader) = watch::channel(None);
     tokio::spawn(handle::follow_leader(raft.server_metrics(), leaders));
-    Ok(Handle::new(options, raft, log, leader))
+    let (recovering, lost) = watch::channel(lost);
+    if let Some(lost) = *recovering.borrow() {
+        warn!(entry = lost.index, "the ledger was lost behind the purged log: it must come by snapshot");
+        raft.runtime_config().elect(false);
+    }
+    let machine = machine as Arc<dyn Snapshots>;
+    let taking = tokio::sync::Mutex::new(());
+    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking };
+    let handle = Handle::new(inner);
+    if recovering.borrow().is_some() {
+        tokio::spawn(recover(handle.clone(), recovering));
+    }
+    Ok(handle)
+}
+
+/// Waits until the machine has come as far as this node's log was, and has it take part again.
+async fn recover(handle: Handle, recovering: watch::Sender<Option<LogId>>) {
+    let lost = *recovering.borrow();
+    let (raft, log) = (handle.raft().clone(), handle.inner().log.clone());
+    let far = raft.wait(None).metrics(|now| now.last_applied >= lost, "the lost ledger").await;
+    // It fails when Raft stops.
+    if far.is_err() {
+        return;
+    }
+    if let Err(error) = log.found().await {
+        // The disk has failed, which stops the node.
+        error!(%error, "the log can't be written");
+        return;
+    }
+    raft.runtime_config().elect(true);
+    recovering.send_replace(None);
+    info!("the ledger is back: this node takes part again");
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot};
-use parking_lot::Mutex;
 
-use super::codec::Encode;
-use super::machine::{self, Applied, Committed, Machine};
-use super::snapshot::{Builder, SnapshotData};
+use super::codec::{self, Encode};
+use super::machine::{self, Applied, Committed, Machine, Records, Source, Staged};
+use super::snapshot::SnapshotData;
 use super::types::{
     Entry, LogId, Outcome, SnapshotMeta, StorageError, StorageIOError, StoredMembership, TypeConfig,
 };
@@ -17,13 +17,11 @@ use super::types::{
 /// Drives a machine for openraft. Clones drive the same machine.
 pub(super) struct StateMachine<M> {
     machine: Arc<M>,
-    /// The newest snapshot. It is not kept on disk: the machine can make it again.
-    snapshot: Arc<Mutex<Option<(SnapshotMeta, SnapshotData)>>>,
 }
 
 impl<M> Clone for StateMachine<M> {
     fn clone(&self) -> Self {
-        Self { machine: Arc::clone(&self.machine), snapshot: Arc::clone(&self.snapshot) }
+        Self { machine: Arc::clone(&self.machine) }
     }
 }
 
@@ -35,13 +33,23 @@ impl<M> fmt::Debug for StateMachine<M> {
 
 impl<M: Machine> StateMachine<M> {
     pub(super) fn new(machine: Arc<M>) -> Self {
-        Self { machine, snapshot: Arc::default() }
+        Self { machine }
+    }
+
+    /// The state as it is now.
+    fn now(&self) -> Result<Snapshot<TypeConfig>, machine::Error> {
+        let machine::Snapshot { applied, source } = self.machine.snapshot()?;
+        let (last_log_id, last_membership) = position(applied)?;
+        // Two snapshots of one state are the same records.
+        let snapshot_id = last_log_id.unwrap_or_default().to_string();
+        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
+        Ok(Snapshot { meta, snapshot: Box::new(SnapshotData::Made(source)) })
     }
 }
 
-type Position = (Option<LogId>, StoredMembership);
+pub(super) type Position = (Option<LogId>, StoredMembership);
 
-fn position(applied: Applied) -> Result<Position, machine::Error> {
+pub(super) fn position(applied: Applied) -> Result<Position, machine::Error> {
     let damaged = |source| machine::Error::new("reading how far the ledger has come", source);
     let position = applied.position.map(LogId::decode).transpose().map_err(damaged)?;
     let membership = applied.membership.map(StoredMembership::decode).transpose().map_err(damaged)?;
@@ -106,47 +114,67 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         meta: &SnapshotMeta,
         snapshot: Box<SnapshotData>,
     ) -> Result<(), StorageError> {
-        let fail = |error: AnyError| StorageIOError::write_snapshot(Some(meta.signature()), error);
-        let records = snapshot.records().map_err(|error| fail(AnyError::new(&error)))?;
-        let encoded = || {
-            Ok(Applied {
-                position: meta.last_log_id.map(|id| id.encode()).transpose()?,
-                membership: Some(meta.last_membership.encode()?),
-            })
+        let fail = |error: machine::Error| {
+            StorageError::from(StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error)))
         };
-        let applied = encoded().map_err(|error: super::codec::Error| fail(AnyError::new(&error)))?;
-        let installed = self.machine.install(applied, Box::new(records)).await;
-        installed.map_err(|error| fail(AnyError::new(&error)))?;
-        *self.snapshot.lock() = Some((meta.clone(), *snapshot));
-        Ok(())
+        let staged = match *snapshot {
+            SnapshotData::Staged(staged) => staged,
+            SnapshotData::Made(source) => self.stage(meta, source).await.map_err(fail)?,
+            SnapshotData::Nothing => {
+                return Err(fail(machine::Error::new("installing a snapshot", "it is empty")));
+            }
+        };
+        staged.install().await.map_err(fail)
     }
 
+    /// Always of this moment: so nothing that was made long ago is sent, and the log behind it is still there.
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        let snapshot = self.snapshot.lock().clone();
-        Ok(snapshot.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
+        let now = self.now().map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?;
+        // Before the first entry there is none.
+        Ok(Some(now).filter(|snapshot| snapshot.meta.last_log_id.is_some()))
     }
+}
+
+impl<M: Machine> StateMachine<M> {
+    /// Takes in another machine's snapshot within one process.
+    async fn stage(
+        &self,
+        meta: &SnapshotMeta,
+        source: Arc<dyn Source>,
+    ) -> Result<Box<dyn Staged>, machine::Error> {
+        let applied = applied(meta).map_err(|error| machine::Error::new("storing a position", error))?;
+        let (feed, records) = Records::channel();
+        let read = move || {
+            source.read(&mut |record| {
+                let record = Bytes::copy_from_slice(record);
+                feed.blocking_send(Some(record))
+                    .map_err(|error| machine::Error::new("taking a snapshot", error))
+            })?;
+            feed.blocking_send(None).map_err(|error| machine::Error::new("taking a snapshot", error))
+        };
+        let reading = tokio::task::spawn_blocking(read);
+        let staged = self.machine.stage(applied, records).await?;
+        reading.await.map_err(|error| machine::Error::new("taking a snapshot", error))??;
+        Ok(staged)
+    }
+}
+
+/// How far a machine has come that has this snapshot.
+pub(super) fn applied(meta: &SnapshotMeta) -> Result<Applied, codec::Error> {
+    Ok(Applied {
+        position: meta.last_log_id.map(|id| id.encode()).transpose()?,
+        membership: Some(meta.last_membership.encode()?),
+    })
 }
 
 impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for StateMachine<M> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        let machine = Arc::clone(&self.machine);
-        let build = move || {
-            let mut builder = Builder::default();
-            let mut sink = |record: bytes::Bytes| {
-                builder.add(&record).map_err(|error| machine::Error::new("making a snapshot", error))
-            };
-            let applied = machine.snapshot(&mut sink)?;
-            let (last_log_id, last_membership) = position(applied)?;
-            // Two snapshots of one state may differ in their bytes, so each has a name of its own.
-            let snapshot_id = format!("{}-{:016x}", last_log_id.unwrap_or_default(), rand::random::<u64>());
-            Ok((SnapshotMeta { last_log_id, last_membership, snapshot_id }, builder.finish()))
+        let fail = |error: &machine::Error| {
+            StorageError::from(StorageIOError::read_snapshot(None, AnyError::new(error)))
         };
-        let built = tokio::task::spawn_blocking(build).await;
-        let built = built.unwrap_or_else(|error| Err(machine::Error::new("making a snapshot", error)));
-        let (meta, data) = built.map_err(|error| {
-            StorageError::from(StorageIOError::read_snapshot(None, AnyError::new(&error)))
-        })?;
-        *self.snapshot.lock() = Some((meta.clone(), data.clone()));
-        Ok(Snapshot { meta, snapshot: Box::new(data) })
+        let snapshot = self.now().map_err(|error| fail(&error))?;
+        // The log behind a snapshot may be purged: so what it stands for must be on disk first.
+        self.machine.sync().await.map_err(|error| fail(&error))?;
+        Ok(snapshot)
     }
 }

@@ -20,6 +20,8 @@ pub struct Status {
     pub last_log_index: u64,
     /// Index of the last entry that was applied; 0 if there is none.
     pub applied_index: u64,
+    /// Index of the last entry that the log has no more; 0 if it was never purged.
+    pub purged_index: u64,
 }
 
 impl Handle {
@@ -39,6 +41,7 @@ impl Handle {
             leader: metrics.current_leader,
             last_log_index: metrics.last_log_index.unwrap_or_default(),
             applied_index: metrics.last_applied.map_or(0, |applied| applied.index),
+            purged_index: metrics.purged.map_or(0, |purged| purged.index),
         }
     }
 

@@ -155,6 +155,7 @@ pub fn apply<E: Exchanges>(
                     place: decided.len() as u32,
                     nro: command.nro.clone(),
                     evidence: command.evidence.clone(),
+                    dropped: None,
                 });
                 Outcome::Decided { verdict: leaf.verdict, sequence: head.sequence }
             }

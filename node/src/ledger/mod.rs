@@ -31,5 +31,6 @@ pub(crate) mod tests;
 
 pub use apply::{Applied, Exchanges, Outcome, Void, apply};
 pub use decide::{Decision, decide};
-pub use rebuild::{Rebuild, Rebuilt};
+pub use rebuild::{Rebuild, Root, Verified};
 pub use record::{Block, Error, Exchange, State};
+pub(crate) use record::{read_place, read_time};

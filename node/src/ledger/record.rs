@@ -122,41 +122,59 @@ pub struct Exchange {
     pub sequence: u64,
     /// The leaf's place among the entry's leaves.
     pub place: u32,
-    /// The sender's NRO.
+    /// The sender's NRO; empty once it was dropped.
     pub nro: Vec<u8>,
-    /// NRR, withdrawal or refusal; none for Expired.
+    /// NRR, withdrawal or refusal; none for Expired, or once it was dropped.
     pub evidence: Option<Vec<u8>>,
+    /// When the signed bytes were dropped, because the time for which they are kept was over; none while they are here.
+    pub dropped: Option<Timestamp>,
 }
 
 impl Exchange {
-    /// As a record.
+    /// As a record of a snapshot.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.array(5).bytes(&self.leaf.to_bytes()).uint(self.sequence).uint(u64::from(self.place));
+        writer.array(6).bytes(&self.leaf.to_bytes()).uint(self.sequence).uint(u64::from(self.place));
         writer.bytes(&self.nro).bytes_or_null(self.evidence.as_deref());
+        match self.dropped {
+            None => writer.null(),
+            Some(time) => writer.uint(time.millis()),
+        };
         writer.finish()
     }
 
-    /// From a record.
+    /// From a record of a snapshot.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes);
-        reader.array_of("an exchange", 5, "5")?;
+        reader.array_of("an exchange", 6, "6")?;
         let leaf = Leaf::parse(reader.bytes()?)?;
         let sequence = reader.uint()?;
-        let place = reader.uint()?;
+        let place = read_place(&mut reader)?;
         let nro = reader.bytes()?.to_vec();
         let evidence = reader.bytes_or_null()?.map(<[u8]>::to_vec);
+        let dropped = if reader.null() { None } else { Some(read_time(&mut reader)?) };
         reader.finish()?;
-        let place = u32::try_from(place).map_err(|_| cbor::Error::Value {
-            what: "the leaf's place",
-            expected: "32 bits",
-            found: place.to_string(),
-        })?;
-        Ok(Self { leaf, sequence, place, nro, evidence })
+        Ok(Self { leaf, sequence, place, nro, evidence, dropped })
+    }
+
+    /// Without the signed bytes.
+    pub fn drop_bytes(self, now: Timestamp) -> Self {
+        Self { nro: Vec::new(), evidence: None, dropped: Some(now), ..self }
     }
 }
 
-fn read_time(reader: &mut Reader<'_>) -> Result<Timestamp, cbor::Error> {
+/// The leaf's place among its entry's.
+pub(crate) fn read_place(reader: &mut Reader<'_>) -> Result<u32, cbor::Error> {
+    let place = reader.uint()?;
+    u32::try_from(place).map_err(|_| cbor::Error::Value {
+        what: "the leaf's place",
+        expected: "32 bits",
+        found: place.to_string(),
+    })
+}
+
+/// A time in milliseconds.
+pub(crate) fn read_time(reader: &mut Reader<'_>) -> Result<Timestamp, cbor::Error> {
     let millis = reader.uint()?;
     Timestamp::from_millis(millis).ok_or(cbor::Error::Value {
         what: "a time",

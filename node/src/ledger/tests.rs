@@ -174,46 +174,110 @@ fn records_come_back_as_they_were_written() {
     );
 }
 
-fn rebuild(blocks: &[Block], exchanges: &[Exchange], state: &State) -> Result<Rebuilt, Error> {
-    let mut rebuild = Rebuild::default();
-    for block in blocks {
-        rebuild.block(&block.to_bytes())?;
-    }
-    for exchange in exchanges {
-        rebuild.exchange(&exchange.to_bytes())?;
-    }
-    rebuild.finish(&state.to_bytes())
+/// A snapshot's records: each block with its exchanges.
+#[derive(Clone)]
+struct Told {
+    state: State,
+    blocks: Vec<(Block, Vec<Exchange>)>,
 }
+
+impl Memory {
+    fn told(&self) -> Told {
+        let exchange = |leaf: &fairpost_proto::leaf::Leaf| self.exchanges[&leaf.exchange].clone();
+        let blocks =
+            self.blocks.iter().map(|block| (block.clone(), block.leaves.iter().map(exchange).collect()));
+        Told { state: self.state.clone(), blocks: blocks.collect() }
+    }
+}
+
+impl Told {
+    fn rebuild(&self, world: &World) -> Result<State, Error> {
+        let retention = world.view.parameters().retention;
+        let mut rebuild = Rebuild::toward(&self.state.to_bytes(), retention)?;
+        for (block, exchanges) in &self.blocks {
+            assert_eq!(rebuild.block(&block.to_bytes())?.block, *block);
+            for exchange in exchanges {
+                assert_eq!(rebuild.exchange(&exchange.to_bytes())?, *exchange);
+            }
+        }
+        rebuild.finish()
+    }
+}
+
+fn three_exchanges(world: &World) -> Memory {
+    let mut ledger = Memory::new();
+    ledger.order(
+        world,
+        after(10),
+        &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)],
+    );
+    ledger.order(world, after(11), &[world.command(3, Verdict::Withdrawn)]);
+    ledger
+}
+
+/// Breaks a snapshot.
+type Break<'a> = &'a dyn Fn(&mut Told);
 
 #[test]
 fn a_snapshot_with_any_record_changed_is_refused() {
     let world = World::new();
-    let mut ledger = Memory::new();
-    ledger.order(
-        &world,
-        after(10),
-        &[world.command(1, Verdict::Released), world.command(2, Verdict::Refused)],
-    );
-    ledger.order(&world, after(11), &[world.command(3, Verdict::Withdrawn)]);
-    let (blocks, state) = (ledger.blocks.clone(), ledger.state.clone());
-    let exchanges: Vec<Exchange> = ledger.exchanges.values().cloned().collect();
-    let rebuilt = rebuild(&blocks, &exchanges, &state).unwrap();
-    assert_eq!(rebuilt.state.log.root(), state.log.root());
+    let whole = three_exchanges(&world).told();
+    assert_eq!(whole.rebuild(&world).unwrap().log.root(), whole.state.log.root());
+    let breaks: [(&str, Break<'_>); 15] = [
+        ("a verdict", &|told| told.blocks[0].0.leaves[0].verdict = Verdict::Withdrawn),
+        ("the first block left out", &|told| _ = told.blocks.remove(0)),
+        ("the last block left out", &|told| _ = told.blocks.pop()),
+        ("an exchange left out", &|told| _ = told.blocks[0].1.remove(0)),
+        ("the last exchange left out", &|told| _ = told.blocks[1].1.pop()),
+        ("exchanges in another order", &|told| told.blocks[0].1.reverse()),
+        ("an exchange twice", &|told| {
+            let again = told.blocks[1].1[0].clone();
+            told.blocks[1].1.push(again);
+        }),
+        ("an NRO", &|told| told.blocks[0].1[1].nro.push(0)),
+        ("evidence", &|told| told.blocks[0].1[1].evidence = Some(vec![1])),
+        ("evidence left out", &|told| told.blocks[0].1[1].evidence = None),
+        ("a block's time", &|told| told.blocks[1].0.time = after(12)),
+        ("a block's index", &|told| told.blocks[1].0.index = told.blocks[0].0.index),
+        ("the state's sequence", &|told| told.state.sequence = 1),
+        ("the state's time", &|told| told.state.time = after(12)),
+        ("the state's log", &|told| told.state.log = fairpost_proto::merkle::Frontier::new()),
+    ];
+    for (what, change) in breaks {
+        let mut told = whole.clone();
+        change(&mut told);
+        let refused = told.rebuild(&world);
+        assert!(matches!(refused, Err(Error::Inconsistent(_))), "{what}: {refused:?}");
+    }
+}
 
-    let refused = |blocks: &[Block], exchanges: &[Exchange], state: &State| {
-        assert!(matches!(rebuild(blocks, exchanges, state), Err(Error::Inconsistent(_))));
+#[test]
+fn more_than_the_state_says_is_refused_at_once() {
+    let world = World::new();
+    let (whole, mut ledger) = (three_exchanges(&world), three_exchanges(&world));
+    ledger.order(&world, after(11), &[world.command(1, Verdict::Refused)]);
+    let told = Told { state: whole.state, ..ledger.told() };
+    let refused = told.rebuild(&world).unwrap_err().to_string();
+    assert!(refused.contains("block 3 comes, and the state says that 2 is the last"), "{refused}");
+}
+
+#[test]
+fn evidence_may_be_missing_only_once_it_need_not_be_kept() {
+    let world = World::new();
+    let mut ledger = three_exchanges(&world);
+    let due = after(10).plus(world.view.parameters().retention);
+    ledger.order(&world, due, &[world.command(1, Verdict::Refused)]);
+    let without = |when: Timestamp, block: usize| {
+        let mut told = ledger.told();
+        told.blocks[block].1[0] = told.blocks[block].1[0].clone().drop_bytes(when);
+        told.rebuild(&world)
     };
-    let mut changed = blocks.clone();
-    changed[0].leaves[0].verdict = Verdict::Withdrawn;
-    refused(&changed, &exchanges, &state);
-    refused(&blocks[1..], &exchanges, &state);
-    refused(&blocks, &exchanges[1..], &state);
-    let mut changed = exchanges.clone();
-    changed[0].nro.push(0);
-    refused(&blocks, &changed, &state);
-    let twice = [&blocks[..], &[Block { sequence: 3, ..blocks[0].clone() }]].concat();
-    refused(&twice, &exchanges, &state);
-    refused(&blocks, &exchanges, &State { sequence: 1, ..state });
+    without(due, 0).unwrap();
+    let second = Timestamp::from_millis(due.millis() - 1).unwrap();
+    for (when, block) in [(second, 0), (due, 1), (Timestamp::from_millis(due.millis() + 1).unwrap(), 0)] {
+        let refused = without(when, block).unwrap_err().to_string();
+        assert!(refused.contains("comes without its evidence"), "{refused}");
+    }
 }
 
 proptest! {

@@ -156,6 +156,19 @@ impl Database {
         self.range(column, &[], None, Order::Descending)?.next().transpose()
     }
 
+    /// Gives the space of deleted entries with keys below `to` back to the file system. It blocks.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such column, or the disk fails.
+    pub fn reclaim(&self, column: Column, to: &[u8]) -> Result<(), Error> {
+        let (db, column) = (&self.0.db, self.0.column(column)?);
+        // Files that hold nothing else go at once; what shares a file with entries that stay is rewritten.
+        db.delete_file_in_range_cf(column, &[][..], to).map_err(|error| self.0.error(&error))?;
+        db.compact_range_cf(column, None::<&[u8]>, Some(to));
+        Ok(())
+    }
+
     /// The database as it is now, whatever is written while the view is held.
     ///
     /// A view keeps old versions on disk: hold it no longer than it is needed.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fairpost_proto::ids::ClusterId;
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use super::{Column, Database, Error, Memory, Store};
 
@@ -14,8 +15,10 @@ use super::{Column, Database, Error, Memory, Store};
 const LOCK: &str = "lock";
 /// Says whose folder it is.
 const IDENTITY: &str = "node.json";
+/// Says which of the ledger's databases is the ledger.
+const LEDGER: &str = "ledger.json";
 /// The layout that this build reads and writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Whose data folder it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,55 @@ impl Folder {
     pub fn database(&self, store: Store, columns: &[Column], memory: &Memory) -> Result<Database, Error> {
         Database::open(&self.path.join(store.name()), columns, memory)
     }
+
+    /// Which generation of the ledger is the ledger: 1, until a snapshot has taken its place.
+    pub(super) fn generation(&self) -> Result<u32, Error> {
+        let path = self.path.join(LEDGER);
+        let corrupt = |reason: String| Error::Corrupt { path: path.clone(), reason };
+        match read_file(&path)? {
+            None => Ok(1),
+            Some(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(Current { generation: 0 }) => Err(corrupt("generation 0, expected 1 or more".into())),
+                Ok(Current { generation }) => Ok(generation),
+                Err(error) => Err(corrupt(error.to_string())),
+            },
+        }
+    }
+
+    /// Makes this generation the ledger, at once and for good.
+    pub(super) fn set_generation(&self, generation: u32) -> Result<(), Error> {
+        write_file(&self.path, LEDGER, &Current { generation })
+    }
+
+    /// Where a generation of the ledger lies.
+    pub(super) fn ledger(&self, generation: u32) -> PathBuf {
+        let name = Store::Ledger.name();
+        self.path.join(if generation == 1 { name.to_owned() } else { format!("{name}-{generation}") })
+    }
+
+    /// Removes all generations of the ledger but this one: what is left of a snapshot that was not taken to its end, or
+    /// of the ledger before it.
+    pub(super) fn tidy(&self, current: u32) -> Result<(), Error> {
+        let current = self.ledger(current);
+        let fail = |error: io::Error| Error::io(&self.path, &error);
+        for entry in fs::read_dir(&self.path).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let number = name.strip_prefix("ledger-").is_some_and(|number| number.parse::<u32>().is_ok());
+            if (number || name == Store::Ledger.name()) && path != current {
+                info!(path = %path.display(), "removing a ledger that is not in use");
+                fs::remove_dir_all(&path).map_err(|error| Error::io(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The file that names the ledger.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Current {
+    generation: u32,
 }
 
 /// The identity file. A field that this build does not know is refused: it may change what the rest means.
@@ -120,17 +172,24 @@ fn lock(folder: &Path) -> Result<File, Error> {
     }
 }
 
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path, &error)),
+    }
+}
+
 fn read(folder: &Path) -> Result<Option<Stored>, Error> {
     let path = folder.join(IDENTITY);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(&path, &error)),
-    };
+    let Some(bytes) = read_file(&path)? else { return Ok(None) };
     let corrupt = |error: serde_json::Error| {
         // It quotes names that stand in the file, which must not steer a terminal.
         let clean = |char: char| if char.is_control() { '\u{FFFD}' } else { char };
-        Error::Corrupt { path: path.clone(), reason: error.to_string().chars().take(300).map(clean).collect() }
+        Error::Corrupt {
+            path: path.clone(),
+            reason: error.to_string().chars().take(300).map(clean).collect(),
+        }
     };
     // The version comes first: a newer format may have fields that this build would call damage.
     let Versioned { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
@@ -140,13 +199,17 @@ fn read(folder: &Path) -> Result<Option<Stored>, Error> {
     serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
 }
 
-/// Writes the identity so that after a crash it is there whole, or not at all.
 fn write(folder: &Path, identity: &Identity) -> Result<(), Error> {
     let stored =
         Stored { format: FORMAT, node: identity.node.clone(), cluster: identity.cluster.to_string() };
-    let (path, new) = (folder.join(IDENTITY), folder.join("node.json.new"));
+    write_file(folder, IDENTITY, &stored)
+}
+
+/// Writes a file so that after a crash it is there whole, or as it was before.
+fn write_file(folder: &Path, name: &str, content: &impl Serialize) -> Result<(), Error> {
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
     let write = || -> io::Result<()> {
-        let mut bytes = serde_json::to_vec_pretty(&stored)?;
+        let mut bytes = serde_json::to_vec_pretty(content)?;
         bytes.push(b'\n');
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
         file.write_all(&bytes)?;
@@ -211,10 +274,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         drop(Folder::open(&path, &identity("alpha", 1)).unwrap());
-        fs::write(path.join(IDENTITY), br#"{"format": 2, "shape": "unknown"}"#).unwrap();
+        fs::write(path.join(IDENTITY), br#"{"format": 3, "shape": "unknown"}"#).unwrap();
         let newer = Folder::open(&path, &identity("alpha", 1)).unwrap_err();
-        assert_eq!(newer, Error::Format { path: path.clone(), expected: 1, found: 2 });
-        for damaged in ["", "{", r#"{"format":1,"node":"alpha","cluster":"00"}"#] {
+        assert_eq!(newer, Error::Format { path: path.clone(), expected: 2, found: 3 });
+        for damaged in ["", "{", r#"{"format":2,"node":"alpha","cluster":"00"}"#] {
             fs::write(path.join(IDENTITY), damaged).unwrap();
             let refused = Folder::open(&path, &identity("alpha", 1)).unwrap_err();
             assert!(matches!(refused, Error::Corrupt { .. }), "{damaged}: {refused}");

@@ -11,27 +11,33 @@
 //! ([`Ledger::commit`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use fairpost_proto::ids::{Digest, ExchangeId, Verdict};
+use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::merkle::Nodes;
 use fairpost_proto::threshold::Token;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
-use super::{Column, Database, Durability, Error, Handle, Ops, Order};
-use crate::ledger::{Applied, Block, Exchange, Exchanges, Rebuilt, State};
+use super::generation::Generation;
+use super::{Column, Database, Durability, Error, Home, Ops, Order, Staging, packed};
+use crate::ledger::{Applied, Block, Exchange, Exchanges, State};
 
 const EXCHANGES: Column = Column::new("exchanges");
+const CERTIFICATES: Column = Column::new("certificates");
 const BLOCKS: Column = Column::new("blocks");
 const NODES: Column = Column::new("nodes");
-const TOKENS: Column = Column::new("tokens");
-const META: Column = Column::new("meta");
+pub(super) const TOKENS: Column = Column::new("tokens");
+pub(super) const META: Column = Column::new("meta");
 
-const STATE: &[u8] = b"state";
-const POSITION: &[u8] = b"position";
-const MEMBERSHIP: &[u8] = b"membership";
+pub(super) const STATE: &[u8] = b"state";
+pub(super) const POSITION: &[u8] = b"position";
+pub(super) const MEMBERSHIP: &[u8] = b"membership";
 const PROBE: &[u8] = b"probe";
+/// Sequence of the first block whose exchanges still have their signed bytes.
+const DROPPED: &[u8] = b"dropped";
 
 /// A token that this node has verified, in its encoding: whoever is given it verifies it anew, so here it is not parsed
 /// again.
@@ -45,54 +51,90 @@ impl VerifiedToken {
     }
 }
 
-/// The ledger's records.
+/// The ledger's records. Clones are the same ledger.
 #[derive(Clone)]
-pub struct Ledger {
-    database: Database,
-    writer: Handle,
-    state: Arc<RwLock<State>>,
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    home: Home,
+    current: ArcSwap<Generation>,
+    state: RwLock<State>,
     sequence: watch::Sender<u64>,
+    /// Snapshots that are being read: meanwhile nothing that they may still read is dropped.
+    read: Arc<AtomicUsize>,
 }
 
 impl Ledger {
     /// The columns of its database.
-    pub const COLUMNS: &[Column] = &[EXCHANGES, BLOCKS, NODES, TOKENS, META];
+    pub const COLUMNS: &[Column] = &[EXCHANGES, CERTIFICATES, BLOCKS, NODES, TOKENS, META];
 
-    /// Reads where the ledger stands.
-    pub fn open(database: Database, writer: Handle) -> Result<Self, Error> {
-        let state = match database.get(META, STATE)? {
-            Some(bytes) => parse(&database, State::parse(&bytes))?,
+    /// Opens the ledger of this folder, and reads where it stands.
+    pub fn open(home: Home) -> Result<Self, Error> {
+        let current = home.current()?;
+        let state = match current.database.get(META, STATE)? {
+            Some(bytes) => parse(&current.database, State::parse(&bytes))?,
             None => State::empty(),
         };
-        let sequence = watch::Sender::new(state.sequence);
-        Ok(Self { database, writer, state: Arc::new(RwLock::new(state)), sequence })
+        let (sequence, current) = (watch::Sender::new(state.sequence), ArcSwap::from_pointee(current));
+        Ok(Self(Arc::new(Inner { home, current, state: RwLock::new(state), sequence, read: Arc::default() })))
+    }
+
+    /// Writes and syncs what is queued; nothing is written after that.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.generation().close().await
+    }
+
+    pub(super) fn home(&self) -> &Home {
+        &self.0.home
+    }
+
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.0.current.load_full()
+    }
+
+    /// Begins with another database, beside this one.
+    pub fn stage(&self) -> Result<Staging, Error> {
+        let number = self.generation().number.saturating_add(1);
+        Staging::new(self.clone(), &self.0.home, number)
+    }
+
+    /// Puts another generation in the place of this one, which it gives.
+    pub(super) fn replace(&self, generation: Generation, state: State) -> Arc<Generation> {
+        let sequence = state.sequence;
+        let old = {
+            let mut held = self.0.state.write();
+            *held = state;
+            self.0.current.swap(Arc::new(generation))
+        };
+        self.0.sequence.send_replace(sequence);
+        old
     }
 
     /// Where the ledger stands.
     pub fn state(&self) -> State {
-        self.state.read().clone()
+        self.0.state.read().clone()
     }
 
     /// Tells the sequence of the last entry, whenever there is another.
     pub fn watch(&self) -> watch::Receiver<u64> {
-        self.sequence.subscribe()
+        self.0.sequence.subscribe()
     }
 
     /// The exchange, if it is decided.
     pub fn exchange(&self, id: &ExchangeId) -> Result<Option<Exchange>, Error> {
-        let bytes = self.database.get(EXCHANGES, id.as_bytes())?;
-        bytes.map(|bytes| parse(&self.database, Exchange::parse(&bytes))).transpose()
+        exchange(&self.generation().database, id)
     }
 
     /// What the entry with this sequence added.
     pub fn block(&self, sequence: u64) -> Result<Option<Block>, Error> {
-        let bytes = self.database.get(BLOCKS, sequence.to_be_bytes())?;
-        bytes.map(|bytes| parse(&self.database, Block::parse(&bytes))).transpose()
+        let current = self.generation();
+        let bytes = current.database.get(BLOCKS, sequence.to_be_bytes())?;
+        bytes.map(|bytes| parse(&current.database, Block::parse(&bytes))).transpose()
     }
 
     /// The token of an exchange, if it was ever combined here.
     pub fn token(&self, exchange: &ExchangeId, verdict: Verdict) -> Result<Option<VerifiedToken>, Error> {
-        let bytes = self.database.get(TOKENS, token_key(exchange, verdict))?;
+        let bytes = self.generation().database.get(TOKENS, token_key(exchange, verdict))?;
         Ok(bytes.and_then(|bytes| Some(VerifiedToken(bytes.try_into().ok()?))))
     }
 
@@ -106,18 +148,18 @@ impl Ledger {
         let token = VerifiedToken(token.to_bytes());
         let mut ops = Ops::new();
         ops.put(TOKENS, token_key(exchange, verdict), token.0.to_vec());
-        self.writer.write(ops, Durability::Buffered).await?;
+        self.write(ops, Durability::Buffered).await?;
         Ok(token)
     }
 
     /// Up to where Raft's log was applied, in the consensus layer's own encoding.
     pub fn position(&self) -> Result<Option<Vec<u8>>, Error> {
-        self.database.get(META, POSITION)
+        self.generation().database.get(META, POSITION)
     }
 
     /// The last membership that Raft's log set, in the consensus layer's own encoding.
     pub fn membership(&self) -> Result<Option<Vec<u8>>, Error> {
-        self.database.get(META, MEMBERSHIP)
+        self.generation().database.get(META, MEMBERSHIP)
     }
 
     /// Writes what one entry of Raft's log did, and its position, as a whole.
@@ -133,79 +175,141 @@ impl Ledger {
             ops.put(META, MEMBERSHIP, membership);
         }
         if let Some(applied) = applied {
-            put_applied(&mut ops, applied);
+            put_applied(&mut ops, &self.generation().database, applied)?;
         }
-        self.writer.write(ops, Durability::Buffered).await?;
+        self.write(ops, Durability::Buffered).await?;
         if let Some(applied) = applied {
-            *self.state.write() = applied.state.clone();
-            self.sequence.send_replace(applied.state.sequence);
+            *self.0.state.write() = applied.state.clone();
+            self.0.sequence.send_replace(applied.state.sequence);
         }
         Ok(())
     }
 
-    /// Writes something, synced: whether the disk takes writes.
+    /// Writes something, synced: whether the disk takes writes. All that was written before is synced with it.
     pub async fn probe(&self) -> Result<(), Error> {
         let mut ops = Ops::new();
         ops.put(META, PROBE, Bytes::new());
-        self.writer.write(ops, Durability::Synced).await
+        self.write(ops, Durability::Synced).await
     }
 
-    /// Hands every record that the rest can be rebuilt from to `sink`, all of one moment: blocks in order, exchanges, and
-    /// last the state. Gives position and membership of that moment.
-    pub fn records<E: From<Error>>(
-        &self,
-        sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<Reached, E> {
-        let view = self.database.view();
-        for block in view.range(BLOCKS, &[], None, Order::Ascending)? {
-            sink(Record::Block(&block?.1))?;
-        }
-        for exchange in view.range(EXCHANGES, &[], None, Order::Ascending)? {
-            sink(Record::Exchange(&exchange?.1))?;
-        }
-        if let Some(state) = view.get(META, STATE)? {
-            sink(Record::State(&state))?;
-        }
-        Ok(Reached { position: view.get(META, POSITION)?, membership: view.get(META, MEMBERSHIP)? })
+    async fn write(&self, ops: Ops, durability: Durability) -> Result<(), Error> {
+        self.generation().writer.write(ops, durability).await
     }
 
-    /// Replaces everything but the tokens by what these hold, as a whole and synced.
-    pub async fn replace(
-        &self,
-        position: Option<Bytes>,
-        membership: Option<Bytes>,
-        rebuilt: Rebuilt,
-    ) -> Result<(), Error> {
-        let mut ops = Ops::new();
-        for column in [EXCHANGES, BLOCKS, NODES, META] {
-            for record in self.database.range(column, &[], None, Order::Ascending)? {
-                ops.delete(column, record?.0);
-            }
-        }
-        for (key, value) in [(POSITION, position), (MEMBERSHIP, membership)] {
-            if let Some(value) = value {
-                ops.put(META, key, value);
-            }
-        }
-        ops.put(META, STATE, rebuilt.state.to_bytes());
-        for block in &rebuilt.blocks {
-            ops.put(BLOCKS, block.sequence.to_be_bytes(), block.to_bytes());
-        }
-        put_parts(&mut ops, &rebuilt.exchanges, &rebuilt.nodes);
-        self.writer.write(ops, Durability::Synced).await?;
-        let sequence = rebuilt.state.sequence;
-        *self.state.write() = rebuilt.state;
-        self.sequence.send_replace(sequence);
-        Ok(())
+    /// All that the rest can be rebuilt from, as it is now, to be read later.
+    pub fn records(&self) -> Result<Records, Error> {
+        self.0.read.fetch_add(1, Ordering::SeqCst);
+        let (generation, read) = (self.generation(), Reading(Arc::clone(&self.0.read)));
+        let (state, position, membership) = {
+            let view = generation.database.view();
+            (view.get(META, STATE)?, view.get(META, POSITION)?, view.get(META, MEMBERSHIP)?)
+        };
+        let state = match state {
+            Some(bytes) => parse(&generation.database, State::parse(&bytes))?,
+            None => State::empty(),
+        };
+        Ok(Records { generation, state, position, membership, _read: read })
     }
 }
 
-/// How far the ledger had come, in the consensus layer's own encoding.
-pub struct Reached {
-    /// Up to where Raft's log was applied.
+/// What a step of dropping did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How many exchanges lost their signed bytes.
+    pub dropped: usize,
+    /// Whether more may be due.
+    pub more: bool,
+}
+
+impl Ledger {
+    /// Drops the signed bytes of exchanges whose verdict is older than `retention`, by the ledger's time; looks at so
+    /// many exchanges, and a block more. Does nothing while a snapshot is read: it promises what was there when it began.
+    pub async fn drop_due(&self, retention: Span, most: usize) -> Result<Step, Error> {
+        let (generation, now) = (self.generation(), self.state().time);
+        let database = &generation.database;
+        let mut step = Step { dropped: 0, more: false };
+        if self.0.read.load(Ordering::SeqCst) > 0 {
+            return Ok(step);
+        }
+        let (mut ops, mut seen) = (Ops::new(), 0);
+        let from = match database.get(META, DROPPED)? {
+            Some(bytes) => bytes.try_into().map_or(1, u64::from_be_bytes),
+            None => 1,
+        };
+        for stored in database.range(BLOCKS, &from.to_be_bytes(), None, Order::Ascending)? {
+            let block = parse(database, Block::parse(&stored?.1))?;
+            if block.leaves.iter().map(|leaf| leaf.time).fold(block.time, Timestamp::max).plus(retention)
+                > now
+            {
+                break;
+            }
+            if seen >= most {
+                step.more = true;
+                break;
+            }
+            for leaf in &block.leaves {
+                seen += 1;
+                if let Some(exchange) =
+                    exchange(database, &leaf.exchange)?.filter(|held| held.dropped.is_none())
+                {
+                    put_exchange(&mut ops, database, &exchange.drop_bytes(now))?;
+                    step.dropped += 1;
+                }
+            }
+            ops.put(META, DROPPED, block.sequence.saturating_add(1).to_be_bytes().to_vec());
+        }
+        if !ops.is_empty() {
+            generation.writer.write(ops, Durability::Buffered).await?;
+        }
+        Ok(step)
+    }
+}
+
+/// Counts a reader as long as it is there.
+struct Reading(Arc<AtomicUsize>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The records of one moment.
+pub struct Records {
+    generation: Arc<Generation>,
+    state: State,
+    /// Up to where Raft's log was applied, in the consensus layer's own encoding.
     pub position: Option<Vec<u8>>,
     /// The last membership that it set.
     pub membership: Option<Vec<u8>>,
+    _read: Reading,
+}
+
+impl Records {
+    /// Hands every record to `sink`: first the state; then each block, followed at once by its exchanges. Blocks never
+    /// change once they are written, so this may take its time.
+    pub fn read<E: From<Error>>(&self, sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>) -> Result<(), E> {
+        let database = &self.generation.database;
+        sink(Record::State(&self.state.to_bytes()))?;
+        let end = self.state.sequence.saturating_add(1).to_be_bytes();
+        for stored in database.range(BLOCKS, &[], Some(&end), Order::Ascending)? {
+            let bytes = stored?.1;
+            sink(Record::Block(&bytes))?;
+            let block = parse(database, Block::parse(&bytes))?;
+            for leaf in &block.leaves {
+                let missing = || Error::Corrupt {
+                    path: database.path().to_owned(),
+                    reason: format!(
+                        "block {} has exchange {}, which is missing",
+                        block.sequence, leaf.exchange
+                    ),
+                };
+                let exchange = exchange(database, &leaf.exchange)?.ok_or_else(missing)?;
+                sink(Record::Exchange(&exchange.to_bytes()))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A record that a snapshot carries, as it is stored.
@@ -223,30 +327,85 @@ impl Exchanges for Ledger {
     type Error = Error;
 
     fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Error> {
-        Ok(self.exchange(exchange)?.map(|exchange| (exchange.leaf.verdict, exchange.sequence)))
+        let current = self.generation();
+        let bytes = current.database.get(EXCHANGES, exchange.as_bytes())?;
+        bytes.map(|bytes| parse(&current.database, packed::standing(&bytes))).transpose()
     }
 }
 
 impl Nodes for Ledger {
     fn node(&self, level: u8, index: u64) -> Option<Digest> {
-        let bytes = self.database.get(NODES, node_key(level, index)).ok()??;
+        let bytes = self.generation().database.get(NODES, node_key(level, index)).ok()??;
         Digest::from_slice(&bytes)
     }
 }
 
-fn put_applied(ops: &mut Ops, applied: &Applied) {
-    ops.put(META, STATE, applied.state.to_bytes());
-    ops.put(BLOCKS, applied.block.sequence.to_be_bytes(), applied.block.to_bytes());
-    put_parts(ops, &applied.exchanges, &applied.nodes);
+/// Whether the exchange is decided.
+pub(super) fn has(database: &Database, id: &ExchangeId) -> Result<bool, Error> {
+    Ok(database.get(EXCHANGES, id.as_bytes())?.is_some())
 }
 
-fn put_parts(ops: &mut Ops, exchanges: &[Exchange], nodes: &[(u8, u64, Digest)]) {
-    for exchange in exchanges {
-        ops.put(EXCHANGES, exchange.leaf.exchange.as_bytes(), exchange.to_bytes());
+fn exchange(database: &Database, id: &ExchangeId) -> Result<Option<Exchange>, Error> {
+    let Some(record) = database.get(EXCHANGES, id.as_bytes())? else { return Ok(None) };
+    let mut certificate = |digest: &Digest| {
+        let missing = || Error::Corrupt {
+            path: database.path().to_owned(),
+            reason: format!("certificate {digest} of exchange {id} is missing"),
+        };
+        database.get(CERTIFICATES, digest.as_bytes())?.ok_or_else(missing).map_err(Unpacking::Store)
+    };
+    match packed::unpack(*id, &record, &mut certificate) {
+        Ok(exchange) => Ok(Some(exchange)),
+        Err(Unpacking::Store(error)) => Err(error),
+        Err(Unpacking::Record(error)) => parse(database, Err(error)),
     }
+}
+
+/// Why an exchange was not put together.
+enum Unpacking {
+    Store(Error),
+    Record(crate::ledger::Error),
+}
+
+impl From<crate::ledger::Error> for Unpacking {
+    fn from(error: crate::ledger::Error) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<Error> for Unpacking {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn put_applied(ops: &mut Ops, database: &Database, applied: &Applied) -> Result<(), Error> {
+    ops.put(META, STATE, applied.state.to_bytes());
+    put_block(ops, &applied.block);
+    put_nodes(ops, &applied.nodes);
+    applied.exchanges.iter().try_for_each(|exchange| put_exchange(ops, database, exchange))
+}
+
+pub(super) fn put_block(ops: &mut Ops, block: &Block) {
+    ops.put(BLOCKS, block.sequence.to_be_bytes(), block.to_bytes());
+}
+
+pub(super) fn put_nodes(ops: &mut Ops, nodes: &[(u8, u64, Digest)]) {
     for (level, index, hash) in nodes {
         ops.put(NODES, node_key(*level, *index), hash.as_bytes().to_vec());
     }
+}
+
+/// Certificates that the database has already are not written again.
+pub(super) fn put_exchange(ops: &mut Ops, database: &Database, exchange: &Exchange) -> Result<(), Error> {
+    let packed = packed::pack(exchange);
+    for (digest, certificate) in packed.certificates {
+        if database.get(CERTIFICATES, digest.as_bytes())?.is_none() {
+            ops.put(CERTIFICATES, digest.as_bytes(), certificate.to_vec());
+        }
+    }
+    ops.put(EXCHANGES, exchange.leaf.exchange.as_bytes(), packed.record);
+    Ok(())
 }
 
 fn node_key(level: u8, index: u64) -> Vec<u8> {

@@ -28,15 +28,18 @@
 mod database;
 mod error;
 mod folder;
+mod generation;
 mod ledger;
 pub mod metrics;
 mod ops;
+mod packed;
 mod writer;
 
 pub use database::{Column, Database, Entries, KeyValue, Memory, Order, View};
 pub use error::Error;
 pub use folder::{Folder, Identity};
-pub use ledger::{Ledger, Reached, Record, VerifiedToken};
+pub use generation::{Home, Ready, Staging};
+pub use ledger::{Ledger, Record, Records, Step, VerifiedToken};
 pub use ops::Ops;
 pub(crate) use writer::Sink;
 pub use writer::{Durability, Handle, Writer};

@@ -12,6 +12,10 @@ pub fn describe() {
         "Votes and shares that this node did not give, by the rule that forbids it."
     );
     describe_counter!(
+        "fairpost_entries_unseen_total",
+        "Entries that this node has from a snapshot, and did not vote on because it never saw them."
+    );
+    describe_counter!(
         "fairpost_equivocations_total",
         "Members that signed two different ballots for one entry."
     );
@@ -37,6 +41,10 @@ pub(super) fn token_batch(tokens: usize) {
 
 pub(super) fn refused(refusal: &Refusal) {
     counter!("fairpost_refusals_total", "reason" => refusal.reason()).increment(1);
+}
+
+pub(super) fn skipped(entries: u64) {
+    counter!("fairpost_entries_unseen_total").increment(entries);
 }
 
 pub(super) fn equivocated(member: &str) {

@@ -37,3 +37,4 @@ pub mod service;
 mod service_tests;
 pub mod store;
 pub mod tally;
+pub mod vouch;

@@ -105,6 +105,19 @@ impl FirstSeen for SeenAtOnce {
     fn first_seen(&self, index: u64) -> Option<Timestamp> {
         self.0.lock().get(index as usize - 1).copied()
     }
+
+    fn first_kept(&self) -> u64 {
+        0
+    }
+}
+
+/// Vouches for no snapshot: there is none here.
+struct Nobody;
+
+impl crate::machine::Vouchers for Nobody {
+    fn votes(&self, _: u64) -> BoxFuture<'static, Vec<Received>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 struct Member {
@@ -190,8 +203,9 @@ async fn member(
     stop: watch::Receiver<bool>,
 ) -> Member {
     let folder = tempfile::tempdir().unwrap();
-    let (database, writer) = open(folder.path(), Store::Ledger, Ledger::COLUMNS);
-    let ledger = Ledger::open(database, writer).unwrap();
+    let owner = store::Identity { node: format!("n{}", index + 1), cluster: view.cluster() };
+    let home = Arc::new(store::Folder::open(folder.path(), &owner).unwrap());
+    let ledger = Ledger::open(store::Home::new(home, Memory::default(), |error| panic!("{error}"))).unwrap();
     let mut share = share_file(folder.path(), world, index);
     let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
     let (store, standing) = WitnessStore::open(database, writer, &mut share).await.unwrap();
@@ -207,7 +221,7 @@ async fn member(
     };
     let (service, witness) = Service::new(options, store, standing);
     tokio::spawn(service.run(stop));
-    let machine = LedgerMachine::new(Arc::clone(view), ledger.clone());
+    let machine = LedgerMachine::new(Arc::clone(view), ledger.clone(), Arc::new(Nobody));
     let (combining, combiner) = combine::Service::new(Arc::clone(view));
     tokio::spawn(combining.run());
     let (view, index, others) = (Arc::clone(view), index as u16, Arc::new(link()));

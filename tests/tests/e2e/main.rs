@@ -15,4 +15,5 @@ mod hostile;
 mod kill;
 mod mails;
 mod running;
+mod snapshots;
 mod start;

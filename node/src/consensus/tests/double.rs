@@ -10,14 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use fairpost_proto::ids::Timestamp;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::consensus::log_store::{Clock, LogStore};
-use crate::consensus::machine::{self, Applied, Committed, Machine, Records, Sink};
+use crate::consensus::machine::{
+    self, Applied, Committed, Machine, Records, Sink, Snapshot, Snapshots, Source, Staged,
+};
 use crate::consensus::transport::{Error, Transport};
-use crate::consensus::{Handle, Member, Options, start};
+use crate::consensus::{Handle, Keep, Member, Options, start};
 use crate::store::{self, Column, Database, Durability, Memory, Ops, Order, Store, Writer};
 
 const PAGES: Column = Column::new("pages");
@@ -88,31 +91,77 @@ impl Machine for Book {
         Ok(Applied { position: read("position")?, membership: read("membership")? })
     }
 
-    fn snapshot(&self, sink: &mut Sink<'_>) -> Result<Applied, machine::Error> {
+    fn snapshot(&self) -> Result<Snapshot, machine::Error> {
         let view = self.db.view();
-        for page in view.range(PAGES, &[], None, Order::Ascending).map_err(failed)? {
-            let (key, page) = page.map_err(failed)?;
-            sink([key, page].concat().into())?;
-        }
         let read = |key: &str| view.get(META, key).map(|value| value.map(Bytes::from)).map_err(failed);
-        Ok(Applied { position: read("position")?, membership: read("membership")? })
+        let applied = Applied { position: read("position")?, membership: read("membership")? };
+        let pages = view.range(PAGES, &[], None, Order::Ascending).map_err(failed)?;
+        let pages = pages.map(|page| page.map(|(key, page)| [key, page].concat()));
+        let pages = pages.collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Snapshot { applied, source: Arc::new(Pages(pages)) })
     }
 
-    async fn install(&self, applied: Applied, records: Records) -> Result<(), machine::Error> {
-        let mut ops = Ops::new();
-        ops.delete_range(PAGES, [], [0xff; 9]).delete_range(META, [], [0xff; 9]);
-        for (key, value) in [("position", applied.position), ("membership", applied.membership)] {
-            if let Some(value) = value {
-                ops.put(META, key, value);
+    async fn sync(&self) -> Result<(), machine::Error> {
+        self.writer.write(Ops::new(), Durability::Synced).await.map_err(failed)
+    }
+}
+
+/// The pages of one moment.
+struct Pages(Vec<Vec<u8>>);
+
+impl Source for Pages {
+    fn read(&self, sink: &mut Sink<'_>) -> Result<(), machine::Error> {
+        self.0.iter().try_for_each(|page| sink(page))
+    }
+}
+
+impl Snapshots for Book {
+    fn stage(
+        &self,
+        applied: Applied,
+        mut records: Records,
+    ) -> BoxFuture<'_, Result<Box<dyn Staged>, machine::Error>> {
+        Box::pin(async move {
+            let mut pages = Vec::new();
+            while let Some(page) = records.next().await? {
+                if page.ends_with(b"lie") {
+                    return Err(machine::Error::new("taking a snapshot", "it has a page with a lie"));
+                }
+                pages.push(page);
             }
-        }
-        for mut record in records {
-            let key = record.split_to(8);
-            ops.put(PAGES, key, record);
-        }
-        self.writer.write(ops, Durability::Synced).await.map_err(failed)?;
-        self.applied.send_modify(|count| *count += 1);
-        Ok(())
+            let (writer, done) = (self.writer.clone(), self.applied.clone());
+            Ok(Box::new(Copied { applied, pages, writer, done }) as Box<dyn Staged>)
+        })
+    }
+}
+
+/// Another book's pages.
+struct Copied {
+    applied: Applied,
+    pages: Vec<Bytes>,
+    writer: store::Handle,
+    done: watch::Sender<u64>,
+}
+
+impl Staged for Copied {
+    fn install(self: Box<Self>) -> BoxFuture<'static, Result<(), machine::Error>> {
+        Box::pin(async move {
+            let mut ops = Ops::new();
+            ops.delete_range(PAGES, [], [0xff; 9]).delete_range(META, [], [0xff; 9]);
+            for (key, value) in [("position", self.applied.position), ("membership", self.applied.membership)]
+            {
+                if let Some(value) = value {
+                    ops.put(META, key, value);
+                }
+            }
+            for mut record in self.pages {
+                let key = record.split_to(8);
+                ops.put(PAGES, key, record);
+            }
+            self.writer.write(ops, Durability::Synced).await.map_err(failed)?;
+            self.done.send_modify(|count| *count += 1);
+            Ok(())
+        })
     }
 }
 
@@ -219,11 +268,16 @@ pub(super) struct Server {
 impl Server {
     /// Starts the node that has its data here.
     pub(super) async fn start(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock) -> Self {
+        Self::keeping(folder, id, hub, clock, Keep::default()).await
+    }
+
+    /// Starts the node that has its data here, and keeps so much of the log.
+    pub(super) async fn keeping(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock, keep: Keep) -> Self {
         let log = open(&folder.join("log"), LogStore::COLUMNS).await;
         let ledger = open(&folder.join("ledger"), Book::COLUMNS).await;
         let log_writer = Writer::start(log.clone(), Store::Log, |_| {}).unwrap();
         let ledger_writer = Writer::start(ledger.clone(), Store::Ledger, |_| {}).unwrap();
-        let log = LogStore::new(log, log_writer.0.clone(), clock);
+        let log = LogStore::open(log, log_writer.0.clone(), clock, keep).unwrap();
         let book = Arc::new(Book::new(ledger, ledger_writer.0.clone()));
         let wire = Wire { from: id, hub: Arc::clone(hub) };
         let handle = start(options(id), log, Arc::clone(&book), wire).await.unwrap();

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt as _, stream};
+use openraft::CommittedLeaderId;
 use tokio::time::timeout;
 
 use super::double::{Book, Hub, Server, WAIT, Wire, fixed_clock, member, open, options};
 use crate::consensus::guard::Violation;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::message::{self, Append, Elect, Install};
-use crate::consensus::snapshot::Builder;
-use crate::consensus::types::{SnapshotMeta, Vote};
-use crate::consensus::{CHUNK_BYTES, Error, Handle, Options, Refusal, SnapshotError, start};
+use crate::consensus::snapshot::tests::packed;
+use crate::consensus::types::{LogId, SnapshotMeta, Vote};
+use crate::consensus::{CHUNK_BYTES, Error, Handle, Keep, Options, Refusal, SnapshotError, start};
 use crate::store::{self, Database, Durability, Ops, Sink, Store, Writer};
 
 /// A single node that leads itself.
@@ -62,11 +63,12 @@ async fn forged_messages_reach_nothing() {
 async fn a_damaged_snapshot_stops_nobody() {
     let (_folder, hub, server) = alone().await;
     let handle = &server.handle;
-    let head = Install { vote: Vote::new_committed(9, 2), meta: SnapshotMeta::default() };
-    let head = message::encode(&head).unwrap();
-    let mut builder = Builder::default();
-    builder.add(b"a page of lies").unwrap();
-    let mut damaged = builder.finish().bytes().to_vec();
+    let leader_id = CommittedLeaderId::new(9, 2);
+    let last_log_id = Some(LogId { leader_id, index: 1000 });
+    let meta = SnapshotMeta { last_log_id, ..SnapshotMeta::default() };
+    let head = message::encode(&Install { vote: Vote::new_committed(9, 2), meta }).unwrap();
+    let whole = packed(&[b"a page of lies"]);
+    let mut damaged = whole.clone();
     damaged[7] ^= 1;
     let send = async |chunks: Vec<Result<Bytes, &'static str>>| {
         handle.install_snapshot(2, stream::iter(chunks)).await.unwrap_err()
@@ -77,9 +79,19 @@ async fn a_damaged_snapshot_stops_nobody() {
     let refused = send(vec![Ok(head.clone()), Err("connection lost")]).await;
     assert_eq!(refused, Refusal::BrokenOff("connection lost".into()));
     let found = CHUNK_BYTES + 1;
-    let refused = send(vec![Ok(head), Ok(vec![0; found].into())]).await;
+    let refused = send(vec![Ok(head.clone()), Ok(vec![0; found].into())]).await;
     assert_eq!(refused, Refusal::LargeChunk { expected: CHUNK_BYTES, found });
     assert!(matches!(send(Vec::new()).await, Refusal::BrokenOff(_)));
+    let refused = send(vec![Ok(head.clone()), Ok(whole[..whole.len() - 1].to_vec().into())]).await;
+    assert!(matches!(refused, Refusal::Snapshot(SnapshotError::Malformed(_))), "{refused}");
+    let refused = send(vec![Ok(head.clone()), Ok(packed(&[b"a page", b"a lie", b"a page"]).into())]).await;
+    assert!(matches!(&refused, Refusal::NotTaken(why) if why.contains("a page with a lie")), "{refused}");
+    // It goes on for ever, and is given up at the first record that does not hold.
+    let lie = packed(&[b"a lie"]);
+    let endless = stream::iter([Ok::<_, Infallible>(head.clone())])
+        .chain(stream::repeat_with(move || Ok(lie[..10].to_vec().into())));
+    let refused = timeout(WAIT, handle.install_snapshot(2, endless)).await.unwrap().unwrap_err();
+    assert!(matches!(refused, Refusal::NotTaken(_)), "{refused}");
 
     handle.propose(Bytes::from_static(b"still leading")).await.unwrap();
     server.stop(&hub).await;
@@ -120,7 +132,7 @@ async fn breaking(store: Store) -> (tempfile::TempDir, Handle, Arc<AtomicBool>) 
         Writer::start_with(Breaking { db: db.clone(), broken }, which, |_| {}).unwrap().0
     };
     let book = Book::new(ledger.clone(), writer(&ledger, Store::Ledger));
-    let log = LogStore::new(log.clone(), writer(&log, Store::Log), fixed_clock(1));
+    let log = LogStore::open(log.clone(), writer(&log, Store::Log), fixed_clock(1), Keep::default()).unwrap();
     let wire = Wire { from: 1, hub: Arc::default() };
     let handle = start(options(1), log, Arc::new(book), wire).await.unwrap();
     handle.initialize(BTreeMap::from([(1, member(1))])).await.unwrap();
@@ -174,7 +186,7 @@ async fn what_cannot_work_is_refused_at_once() {
     let db = open(&folder.path().join("log"), LogStore::COLUMNS).await;
     let (writer, _) = Writer::start(db.clone(), Store::Log, |_| {}).unwrap();
     let book = Arc::new(Book::new(db.clone(), writer.clone()));
-    let log = LogStore::new(db, writer, fixed_clock(1));
+    let log = LogStore::open(db, writer, fixed_clock(1), Keep::default()).unwrap();
     let hasty = Options { heartbeat: options(1).election_max, ..options(1) };
     let refused = start(hasty, log, book, Wire { from: 1, hub }).await;
     assert!(matches!(refused, Err(Error::Options(_))), "{refused:?}");

@@ -13,6 +13,7 @@ use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader as _};
 use rand::Rng as _;
 
 use super::double::{fixed_clock, open};
+use crate::consensus::Keep;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::types::{Entry, LogId, Proposal, Vote};
 use crate::store::{Database, Durability, Error, Ops, Sink, Store, Writer};
@@ -45,7 +46,7 @@ fn entry(index: u64) -> Entry {
 async fn log(folder: &Path) -> LogStore {
     let db = open(folder, LogStore::COLUMNS).await;
     let (writer, _) = Writer::start_with(Slow(db.clone()), Store::Log, |_| {}).unwrap();
-    LogStore::new(db, writer, fixed_clock(1))
+    LogStore::open(db, writer, fixed_clock(1), Keep::default()).unwrap()
 }
 
 async fn state(log: &mut LogStore) -> (Option<u64>, u64) {

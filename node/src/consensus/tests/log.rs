@@ -8,6 +8,7 @@ use openraft::{CommittedLeaderId, EntryPayload, RaftLogReader as _};
 use parking_lot::Mutex;
 
 use super::double::{fixed_clock, open};
+use crate::consensus::Keep;
 use crate::consensus::log_store::{Error, LogStore};
 use crate::consensus::types::{Entry, LogId, Proposal, Vote};
 use crate::store::{self, Column, Database, Durability, Handle, Ops, Sink, Store, Writer};
@@ -29,10 +30,10 @@ async fn database(folder: &tempfile::TempDir) -> (Database, Handle) {
 async fn an_entry_keeps_the_time_at_which_it_was_first_seen() {
     let folder = tempfile::tempdir().unwrap();
     let (db, writer) = database(&folder).await;
-    let mut log = LogStore::new(db.clone(), writer.clone(), fixed_clock(1000));
+    let mut log = LogStore::open(db.clone(), writer.clone(), fixed_clock(1000), Keep::default()).unwrap();
     log.blocking_append([entry(1, 0, 1), entry(1, 1, 1)]).await.unwrap();
     // The clock goes on, this node restarts, another leader rewrites the second entry.
-    let mut log = LogStore::new(db, writer, fixed_clock(2000));
+    let mut log = LogStore::open(db, writer, fixed_clock(2000), Keep::default()).unwrap();
     let seen = |log: &LogStore, index| log.first_seen(index).unwrap().map(|time| time.millis());
     assert_eq!((seen(&log, 0), seen(&log, 1), seen(&log, 2)), (Some(1000), Some(1000), None));
     log.truncate(LogId::new(CommittedLeaderId::new(1, 1), 1)).await.unwrap();
@@ -45,7 +46,7 @@ async fn an_entry_keeps_the_time_at_which_it_was_first_seen() {
 async fn large_entries_are_read_one_by_one_and_small_ones_together() {
     let folder = tempfile::tempdir().unwrap();
     let (db, writer) = database(&folder).await;
-    let mut log = LogStore::new(db, writer, fixed_clock(1));
+    let mut log = LogStore::open(db, writer, fixed_clock(1), Keep::default()).unwrap();
     log.blocking_append([entry(1, 0, 2 << 20), entry(1, 1, 2 << 20), entry(1, 2, 10), entry(1, 3, 10)])
         .await
         .unwrap();
@@ -59,7 +60,7 @@ async fn large_entries_are_read_one_by_one_and_small_ones_together() {
 async fn a_damaged_or_missing_entry_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (db, writer) = database(&folder).await;
-    let mut log = LogStore::new(db.clone(), writer.clone(), fixed_clock(1));
+    let mut log = LogStore::open(db.clone(), writer.clone(), fixed_clock(1), Keep::default()).unwrap();
     log.blocking_append((0..5).map(|index| entry(1, index, 1))).await.unwrap();
     let change = async |fill: &dyn Fn(&mut Ops)| {
         let mut ops = Ops::new();
@@ -111,7 +112,7 @@ async fn entries_votes_and_truncations_are_synced() {
     let noted = Arc::default();
     let disk = Noting(db.clone(), Arc::clone(&noted));
     let (writer, _) = Writer::start_with(disk, Store::Log, |_| {}).unwrap();
-    let mut log = LogStore::new(db, writer, fixed_clock(1));
+    let mut log = LogStore::open(db, writer, fixed_clock(1), Keep::default()).unwrap();
     let last = LogId::new(CommittedLeaderId::new(1, 1), 1);
     log.blocking_append([entry(1, 0, 1), entry(1, 1, 1)]).await.unwrap();
     log.save_vote(&Vote::new(1, 1)).await.unwrap();

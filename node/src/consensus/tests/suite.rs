@@ -6,6 +6,7 @@ use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::double::{Book, fixed_clock, open};
+use crate::consensus::Keep;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::state_machine::StateMachine;
 use crate::consensus::types::{StorageError, TypeConfig};
@@ -20,7 +21,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Book>, TempDir> for OnDisk 
         let ledger = open(&folder.path().join("ledger"), Book::COLUMNS).await;
         let (log_writer, _) = Writer::start(log.clone(), Store::Log, |_| {}).unwrap();
         let (ledger_writer, _) = Writer::start(ledger.clone(), Store::Ledger, |_| {}).unwrap();
-        let log = LogStore::new(log, log_writer, fixed_clock(1));
+        let log = LogStore::open(log, log_writer, fixed_clock(1), Keep::default()).unwrap();
         Ok((folder, log, StateMachine::new(Arc::new(Book::new(ledger, ledger_writer)))))
     }
 }

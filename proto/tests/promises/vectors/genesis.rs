@@ -220,6 +220,14 @@ pub(super) fn constitution_faults(view: &Item) -> Vec<Fault> {
         ),
         parameter(4, 0, "the feature level is 0, expected 1 to 65535", "level-0"),
         parameter(4, 65_536, "the feature level is 65536", "level-65536"),
+        parameter(5, 0, "the retention is 0, expected 1 second to 100 years", "retention-0"),
+        parameter(5, 3_155_760_001, "the retention is 3155760001", "retention-long"),
+        parameter(
+            5,
+            7_776_029,
+            "signed bytes are to be kept for 7776029 s, expected at least the longest lifetime and the grace, 7776030 s",
+            "retention-short",
+        ),
     ]);
     found
 }
