@@ -87,7 +87,7 @@ pub(super) async fn only_those_who_may_are_let_in(cluster: &Cluster) {
     let operator = ask(&cluster.operator_channel(0).unwrap()).await;
     assert_all("the operator", &operator.peer, 4, Code::PermissionDenied, "only members may call this");
     assert_all("the operator", &operator.consensus, 3, Code::PermissionDenied, "only members may call this");
-    assert!(operator.admin.is_none(), "{:?}", operator.admin);
+    assert!(operator.admin.is_empty(), "{:?}", operator.admin);
 
     // A member is let in, and its nonsense refused for what it is.
     let config = Config::load(&cluster.nodes[1].config).unwrap();
