@@ -393,6 +393,7 @@ impl Node {
             token: token.map(|token| token.to_bytes().to_vec()).unwrap_or_default(),
             evidence: self.maybe_forged(evidence).unwrap_or_default(),
             server_time_millis: fairpost::now().millis(),
+            ..Outcome::default()
         }))
     }
 

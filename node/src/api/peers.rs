@@ -94,7 +94,9 @@ impl Peers {
                 .map_err(|error| Error::Tls(error.to_string()))?;
             // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
             let options = ChannelOptions::default();
-            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options))
+            // Raft waits for as long as it wants to, and for a snapshot for as long as it goes on.
+            let patient = ChannelOptions { request_timeout: None, ..options };
+            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), patient))
                 .max_decoding_message_size(limits::CONSENSUS)
                 .max_encoding_message_size(limits::CONSENSUS);
             let peer = PeerClient::new(channel(&target, config, options))

@@ -13,6 +13,9 @@ use openraft::error::{
 use openraft::network::{Backoff, RPCOption};
 use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot};
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
 use super::codec;
 use super::message::{self, Append, Appended, Elect, Elected, Install, Installed};
 use super::snapshot::{self, SnapshotData};
@@ -21,6 +24,21 @@ use super::types::{Member, TypeConfig, Vote};
 
 /// The largest chunk of a snapshot.
 pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// How long a receiver of a snapshot may take for a chunk, or for its answer at the end.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Returns when there was no progress for too long.
+async fn stalled(mut progress: watch::Receiver<()>) {
+    let mut all_taken = false;
+    loop {
+        let next = async { if all_taken { std::future::pending().await } else { progress.changed().await } };
+        match timeout(PATIENCE, next).await {
+            Ok(changed) => all_taken = changed.is_err(),
+            Err(_) => return,
+        }
+    }
+}
 
 /// Makes a connection to each member.
 #[derive(Clone)]
@@ -126,10 +144,16 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
             return Err(NetworkError::new(&foreign).into());
         };
         let _sent = self.network.sending.one();
-        let chunks = stream::iter(iter::once(head)).chain(snapshot::chunks(source)).boxed();
+        let (taken, progress) = watch::channel(());
+        let chunks = snapshot::chunks(source).inspect(move |_| _ = taken.send_replace(()));
+        let chunks = stream::iter(iter::once(head)).chain(chunks).boxed();
         let sent = self.network.transport.install_snapshot(self.to, &self.member, chunks);
         let answer = tokio::select! {
             closed = cancel => return Err(closed.into()),
+            () = stalled(progress) => {
+                let stalled = Error::Unreachable(format!("it took nothing for {} s", PATIENCE.as_secs()));
+                return Err(Unreachable::new(&stalled).into());
+            }
             answer = sent => answer.map_err(|error| Unreachable::new(&error))?,
         };
         Ok(message::decode(answer).map_err(|error| Unreachable::new(&error))?)

@@ -141,7 +141,8 @@ async fn verify(options: &Options<'_>, applied: Applied, mut records: Records) -
         leaves = aim.size,
         "a quorum has signed the log of a snapshot: taking it in"
     );
-    let mut intake = Intake { rebuild, staging: ledger.stage()?, ledger: ledger.clone(), own: own.sequence };
+    let mut intake =
+        Intake { rebuild, staging: ledger.stage().await?, ledger: ledger.clone(), own: own.sequence };
     let work = move || {
         let runtime = runtime::Handle::current();
         while let Some(record) = records.blocking_next()? {

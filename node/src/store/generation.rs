@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use fairpost_proto::ids::ExchangeId;
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 use tracing::warn;
 
 use super::ledger::{MEMBERSHIP, META, POSITION, STATE, TOKENS, put_block, put_exchange, put_nodes};
@@ -120,16 +121,19 @@ pub struct Staging {
     ops: Ops,
     /// The exchanges in `ops`.
     fresh: HashSet<ExchangeId>,
+    // Last, so that the next one begins when this one is gone.
+    turn: OwnedMutexGuard<()>,
 }
 
 impl Staging {
-    pub(super) fn new(ledger: Ledger, home: &Home, number: u32) -> Result<Self, Error> {
+    pub(super) fn new(ledger: Ledger, turn: OwnedMutexGuard<()>) -> Result<Self, Error> {
+        let (home, number) = (ledger.home(), ledger.generation().number.saturating_add(1));
         let path = home.folder.ledger(number);
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(|error| Error::io(&path, &error))?;
         }
         let generation = home.open(number)?;
-        Ok(Self { ledger, generation, ops: Ops::new(), fresh: HashSet::new() })
+        Ok(Self { ledger, generation, ops: Ops::new(), fresh: HashSet::new(), turn })
     }
 
     /// Whether this exchange was put already.
@@ -171,7 +175,7 @@ impl Staging {
         }
         self.ops.put(META, STATE, state.to_bytes());
         self.generation.writer.write(std::mem::take(&mut self.ops), Durability::Synced).await?;
-        Ok(Ready { ledger: self.ledger, generation: self.generation, state })
+        Ok(Ready { ledger: self.ledger, generation: self.generation, state, _turn: self.turn })
     }
 
     /// Takes entries of another database along, up to a batch; gives the key that comes next.
@@ -201,12 +205,13 @@ pub struct Ready {
     ledger: Ledger,
     generation: Generation,
     state: State,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Ready {
     /// Makes it the ledger.
     pub async fn install(self) -> Result<(), Error> {
-        let Self { ledger, generation, state } = self;
+        let Self { ledger, generation, state, _turn } = self;
         // Nothing removes it from here on: if the file was replaced, it is the ledger, whatever was said of that.
         generation.leftover.0.store(false, Ordering::SeqCst);
         let (home, number) = (ledger.home().clone(), generation.number);

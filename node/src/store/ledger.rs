@@ -19,7 +19,7 @@ use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::merkle::Nodes;
 use fairpost_proto::threshold::Token;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::generation::Generation;
 use super::{Column, Database, Durability, Error, Home, Ops, Order, Staging, packed};
@@ -62,6 +62,8 @@ struct Inner {
     sequence: watch::Sender<u64>,
     /// Snapshots that are being read: meanwhile nothing that they may still read is dropped.
     read: Arc<AtomicUsize>,
+    /// Held by the one database beside this one.
+    staging: Arc<Mutex<()>>,
 }
 
 impl Ledger {
@@ -76,7 +78,8 @@ impl Ledger {
             None => State::empty(),
         };
         let (sequence, current) = (watch::Sender::new(state.sequence), ArcSwap::from_pointee(current));
-        Ok(Self(Arc::new(Inner { home, current, state: RwLock::new(state), sequence, read: Arc::default() })))
+        let (state, read, staging) = (RwLock::new(state), Arc::default(), Arc::default());
+        Ok(Self(Arc::new(Inner { home, current, state, sequence, read, staging })))
     }
 
     /// Writes and syncs what is queued; nothing is written after that.
@@ -92,10 +95,10 @@ impl Ledger {
         self.0.current.load_full()
     }
 
-    /// Begins with another database, beside this one.
-    pub fn stage(&self) -> Result<Staging, Error> {
-        let number = self.generation().number.saturating_add(1);
-        Staging::new(self.clone(), &self.0.home, number)
+    /// Begins with another database, beside this one. There is one at a time: it waits until the last one is gone.
+    pub async fn stage(&self) -> Result<Staging, Error> {
+        let turn = Arc::clone(&self.0.staging).lock_owned().await;
+        Staging::new(self.clone(), turn)
     }
 
     /// Puts another generation in the place of this one, which it gives.
