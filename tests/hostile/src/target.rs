@@ -8,11 +8,12 @@ pub const MAX_ERROR: usize = 1000;
 
 /// What a decoder made of some bytes: refused with this error, or taken, and perhaps written back.
 type Outcome = Result<Option<Vec<u8>>, String>;
+type Decode = Box<dyn Fn(&[u8]) -> Outcome>;
 
 /// A decoder under attack.
 pub struct Target {
     name: &'static str,
-    decode: Box<dyn Fn(&[u8]) -> Outcome>,
+    decode: Decode,
     seeds: Vec<Vec<u8>>,
     places: Vec<&'static str>,
     factor: u64,
@@ -22,10 +23,7 @@ pub struct Target {
 
 impl Target {
     /// A decoder whose values may have several encodings.
-    pub fn new<T, E: Display>(
-        name: &'static str,
-        decode: impl Fn(&[u8]) -> Result<T, E> + 'static,
-    ) -> Self {
+    pub fn new<T, E: Display>(name: &'static str, decode: impl Fn(&[u8]) -> Result<T, E> + 'static) -> Self {
         Self::of(name, Box::new(move |bytes| decode(bytes).map(|_| None).map_err(|error| error.to_string())))
     }
 
@@ -37,7 +35,7 @@ impl Target {
         Self::of(name, Box::new(move |bytes| decode(bytes).map(Some).map_err(|error| error.to_string())))
     }
 
-    fn of(name: &'static str, decode: Box<dyn Fn(&[u8]) -> Outcome>) -> Self {
+    fn of(name: &'static str, decode: Decode) -> Self {
         let (factor, constant) = (8, 256 << 10);
         Self { name, decode, seeds: Vec::new(), places: Vec::new(), factor, constant, longest: 1 << 20 }
     }
@@ -107,7 +105,10 @@ impl Target {
         let most = self.factor * bytes.len() as u64 + self.constant;
         if memory.bytes_max > most {
             let held = memory.bytes_max;
-            return Err(format!("held {held} bytes for an input of {}, at most {most} are allowed", bytes.len()));
+            return Err(format!(
+                "held {held} bytes for an input of {}, at most {most} are allowed",
+                bytes.len()
+            ));
         }
         match outcome {
             Ok(Some(written)) if written != bytes => {
