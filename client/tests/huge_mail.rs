@@ -48,7 +48,9 @@ impl Seek for Pattern {
         self.position = match to {
             SeekFrom::Start(position) => position,
             SeekFrom::Current(0) => self.position,
-            other => panic!("{other:?}: a mail is only read from its start"),
+            other => {
+                return Err(io::Error::other(format!("{other:?}: a mail is only read from its start")));
+            }
         };
         Ok(self.position)
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use fairpost_api::tls::{Credentials, PeerCertificate};
 use fairpost_api::v1;
 use fairpost_hostile::{Target, run};
 use fairpost_proto::cbor::Writer as CborWriter;
@@ -80,7 +81,7 @@ impl Disk {
 
     fn put(&self, column: &'static str, key: &[u8], value: &[u8]) {
         let mut ops = Ops::new();
-        ops.put(Column::new(column), key.to_vec(), value.to_vec());
+        ops.put(Column::new(column), key, value.to_vec());
         self.runtime.block_on(self.writer.write(ops, Durability::Buffered)).unwrap();
     }
 }
@@ -255,6 +256,7 @@ fn messages_of_callers_and_of_other_nodes() {
     let (nro, evidence) = (command.nro.clone(), command.evidence.clone().unwrap());
     let digest = || Digest::of(b"some").as_bytes().to_vec();
     let vote = v1::BallotVote { vote: nro.clone(), leaves: vec![5] };
+    let share = v1::ShareResult { share: vec![1; 96], verdict: 1, ..Default::default() };
     let result = v1::CommandResult { sequence: 7, ..Default::default() };
     run(vec![
         message(
@@ -268,9 +270,23 @@ fn messages_of_callers_and_of_other_nodes() {
         message("grpc-forwarded", &v1::ForwardResponse { results: vec![result; 3] }),
         message("grpc-votes", &v1::CastVotesRequest { votes: vec![vote; 3] }),
         message("grpc-shares", &v1::GetSharesRequest { exchanges: vec![digest(); 3] }),
-        message(
-            "grpc-shared",
-            &v1::GetSharesResponse { shares: vec![v1::ShareResult { share: vec![1; 96], verdict: 1 }; 3] },
-        ),
+        message("grpc-shared", &v1::GetSharesResponse { shares: vec![share; 3] }),
+    ]);
+}
+
+#[test]
+fn what_peers_present_before_anybody_is_known() {
+    let key = &World::new().identities[0];
+    let made = Credentials::generate(key, &["n1.example.net".to_owned()], after(0)).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let places = &["certificate", "binding", "TLS", "key"];
+    run(vec![
+        Target::new("tls-certificate", |bytes| PeerCertificate::from_der(bytes).map(drop))
+            .seed(made.certificate_der())
+            .places(places),
+        Target::new("tls-credentials", move |bytes| Credentials::from_pem(&text(bytes)).map(drop))
+            .seed(made.to_pem().unwrap().as_bytes())
+            .places(places)
+            .memory(24, 512 << 10),
     ]);
 }

@@ -121,7 +121,7 @@ impl ShareFile {
             // The line itself may be the secret, so only its number is shown.
             let before = error.span().and_then(|span| raw.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            malformed(format!("line {line}: {}", error.message().replace('\n', ", ")))
+            malformed(format!("line {line}: {}", shown(&error.message().replace('\n', ", "))))
         })?;
         if text.format != 1 {
             return Err(malformed(format!("format {}, expected 1", text.format)));

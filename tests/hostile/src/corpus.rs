@@ -42,13 +42,18 @@ pub(crate) fn read(target: &str) -> Result<Vec<File>, String> {
 
 /// Keeps an input that broke a rule, so that the next run begins with it. Gives its path, if it could be written.
 pub(crate) fn keep(target: &str, bytes: &[u8]) -> Option<PathBuf> {
-    let folder = folder(target);
-    fs::create_dir_all(&folder).ok()?;
     // FNV-1a: a name that is the same for the same bytes.
     let name = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let path = folder.join(format!("found-{name:016x}"));
+    write(target, &format!("found-{name:016x}"), bytes)
+}
+
+/// Writes a file of a target's corpus.
+pub(crate) fn write(target: &str, name: &str, bytes: &[u8]) -> Option<PathBuf> {
+    let folder = folder(target);
+    fs::create_dir_all(&folder).ok()?;
+    let path = folder.join(name);
     fs::write(&path, bytes).ok()?;
     Some(path)
 }

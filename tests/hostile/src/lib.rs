@@ -27,6 +27,7 @@
 //! | `FAIRPOST_FUZZ_CASES` | mutations for each target: 300 |
 //! | `FAIRPOST_FUZZ_SECONDS` | go on with each target for so long |
 //! | `FAIRPOST_FUZZ_SEED` | another number, other mutations; `time` takes the clock |
+//! | `FAIRPOST_CORPUS=write` | keep the seeds in the corpus, as `valid-0` and so on |
 //! | `FAIRPOST_FUZZ_ONLY` | only targets whose name has this in it |
 //!
 //! # Relies on
@@ -95,7 +96,11 @@ impl Effort {
                 .and_then(|taken| file.expects(taken))
                 .map_err(|fault| format!("{}: {}: {fault}", target.name(), file.path.display()))?;
         }
+        let write = std::env::var("FAIRPOST_CORPUS").is_ok_and(|asked| asked == "write");
         for (place, seed) in target.seeds().iter().enumerate() {
+            if write {
+                corpus::write(target.name(), &format!("valid-{place}"), seed);
+            }
             match target.check(seed) {
                 Ok(true) => {}
                 Ok(false) => {

@@ -8,11 +8,12 @@ pub const MAX_ERROR: usize = 1000;
 
 /// What a decoder made of some bytes: refused with this error, or taken, and perhaps written back.
 type Outcome = Result<Option<Vec<u8>>, String>;
+type Decode = Box<dyn Fn(&[u8]) -> Outcome>;
 
 /// A decoder under attack.
 pub struct Target {
     name: &'static str,
-    decode: Box<dyn Fn(&[u8]) -> Outcome>,
+    decode: Decode,
     seeds: Vec<Vec<u8>>,
     places: Vec<&'static str>,
     factor: u64,
@@ -34,7 +35,7 @@ impl Target {
         Self::of(name, Box::new(move |bytes| decode(bytes).map(Some).map_err(|error| error.to_string())))
     }
 
-    fn of(name: &'static str, decode: Box<dyn Fn(&[u8]) -> Outcome>) -> Self {
+    fn of(name: &'static str, decode: Decode) -> Self {
         let (factor, constant) = (8, 256 << 10);
         Self { name, decode, seeds: Vec::new(), places: Vec::new(), factor, constant, longest: 1 << 20 }
     }

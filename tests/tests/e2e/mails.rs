@@ -167,6 +167,7 @@ fn a_long_mail(desk: &Desk) {
     assert!(fs::metadata(&mail).unwrap().len() > 149 << 20);
     for pipes in [false, true] {
         let peak = desk.there_and_back("a mail of 150 MiB", &mail, pipes);
+        assert!(peak > 1 << 20, "it was looked at");
         eprintln!("150 MiB, pipes {pipes}: {} MiB held", peak >> 20);
     }
     for name in ["long.eml", "sealed.eml", "opened.eml"] {
@@ -273,9 +274,7 @@ fn no_files(desk: &Desk) {
 /// Nobody reads what is said: that is no reason to panic, and the mail is sealed all the same.
 fn closed_pipes(desk: &Desk) {
     let seal = format!("seal {SENDER} --to @recipient.card --output @piped.eml @mail.eml");
-    for line in
-        [seal.as_str(), "show @piped.eml", "show @nowhere", "--help", "seel", "completions bash", "man"]
-    {
+    for line in [seal.as_str(), "show @piped.eml", "show @nowhere", "--help", "seel", "completions bash"] {
         for (out, err) in [(true, false), (false, true), (true, true)] {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
@@ -288,8 +287,8 @@ fn closed_pipes(desk: &Desk) {
             let expected: &[i32] = match line {
                 "show @nowhere" => &[1],
                 "seel" => &[64],
-                // Their output is all that they are for.
-                "completions bash" | "man" => &[0, 1],
+                // Its output is all that it is for.
+                "completions bash" => &[0, 1],
                 _ => &[0],
             };
             let code = ended.status.code().unwrap_or(-1);

@@ -44,7 +44,7 @@ pub enum CredentialsError {
     #[error("can't encode a TLS certificate: {0}")]
     Encode(#[from] der::Error),
     /// The PEM text holds no certificate, or no PKCS #8 key.
-    #[error("expected a PEM certificate and a PEM PKCS #8 key: {0}")]
+    #[error("expected a PEM certificate and a PEM PKCS #8 key: {}", start(.0))]
     Pem(#[from] pem::Error),
     /// The certificate carries no binding for its key.
     #[error(transparent)]
@@ -52,6 +52,11 @@ pub enum CredentialsError {
     /// The key is unusable, or is not the certificate's.
     #[error("the TLS key does not go with the certificate: {0}")]
     Key(#[from] rustls::Error),
+}
+
+/// The beginning of what the parser says, which shows the file's lines as numbers, however long they are.
+fn start(error: &pem::Error) -> String {
+    error.to_string().chars().take(200).collect()
 }
 
 /// A TLS key (P-256), and a self-signed certificate with the binding that an identity signed for it.

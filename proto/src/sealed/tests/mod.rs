@@ -213,12 +213,4 @@ proptest! {
             prop_assert_eq!(&again[..again.len() - 44], &read[..read.len() - 44]);
         }
     }
-
-    #[test]
-    fn no_bytes_make_the_readers_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), after in 0_usize..4) {
-        let starts: [&[u8]; 4] =
-            [b"", b"age-encryption.org/v1\n", b"age-encryption.org/v1\n-> fairpost-cmp1 ", &MAGIC];
-        let input = [starts[after], &bytes].concat();
-        let _ = (read_header(&input[..]), inspect(&input[..], Protocol::Cmp1, EXCHANGE));
-    }
 }
