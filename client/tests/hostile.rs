@@ -128,9 +128,8 @@ fn files_and_texts_of_people() {
     let ca_folder = folder.join("ca");
     let carol = Identity::generate(Address::parse("carol@example.org").unwrap());
     let address = carol.address().clone();
-    let issue = move |bytes: &[u8]| {
-        ca::issue(&ca_folder, &address, &text(bytes), 30, fairpost::now()).map(drop)
-    };
+    let issue =
+        move |bytes: &[u8]| ca::issue(&ca_folder, &address, &text(bytes), 30, fairpost::now()).map(drop);
     let identity = fs::read(folder.join("sender.id")).unwrap();
     let start = identity.windows(27).position(|window| window == b"-----BEGIN CERTIFICATE-----").unwrap();
     run(vec![

@@ -25,7 +25,10 @@ struct Pattern {
 
 impl Pattern {
     fn new() -> Self {
-        Self { block: (0..1_000_003_u32).map(|place| (place % 251) as u8 ^ (place >> 9) as u8).collect(), position: 0 }
+        Self {
+            block: (0..1_000_003_u32).map(|place| (place % 251) as u8 ^ (place >> 9) as u8).collect(),
+            position: 0,
+        }
     }
 }
 
@@ -82,7 +85,8 @@ fn a_gibibyte_is_sealed_mailed_read_and_opened_in_64_mib() {
     let mut part = Spool::new().unwrap();
     let options = seal::Options { protocol: Protocol::Cmp2, ..seal::Options::default() };
     let out = BufWriter::new(&mut part);
-    let sealed = seal::seal(&world.sender, &world.card(), &world.trust, options, Pattern::new(), out).unwrap();
+    let sealed =
+        seal::seal(&world.sender, &world.card(), &world.trust, options, Pattern::new(), out).unwrap();
     assert!(sealed.length > MAIL);
     part.rewind().unwrap();
     let cover = mail::Cover {

@@ -113,9 +113,11 @@ fn values_in_the_ledgers_database() {
     let opened = Arc::clone(&disk);
     let places = &["is damaged", "damaged"];
     run(vec![
-        stored("ledger-db-exchange", &disk, "exchanges", id.as_bytes(), move || ledger.exchange(&id).map(drop))
-            .seed(exchange.to_bytes())
-            .places(places),
+        stored("ledger-db-exchange", &disk, "exchanges", id.as_bytes(), move || {
+            ledger.exchange(&id).map(drop)
+        })
+        .seed(exchange.to_bytes())
+        .places(places),
         stored("ledger-db-block", &disk, "blocks", &1_u64.to_be_bytes(), move || blocks.block(1).map(drop))
             .seed(memory.blocks[0].to_bytes())
             .places(places),
@@ -240,7 +242,10 @@ fn files_of_a_node() {
 
 fn message<M: Message + Default + 'static>(name: &'static str, seed: &M) -> Target {
     // What is empty is not written, and fields may come in any order: so there are many encodings of one message.
-    Target::new(name, |bytes| M::decode(bytes)).seed(seed.encode_to_vec()).places(&["Protobuf"]).memory(40, 256 << 10)
+    Target::new(name, |bytes| M::decode(bytes))
+        .seed(seed.encode_to_vec())
+        .places(&["Protobuf"])
+        .memory(40, 256 << 10)
 }
 
 #[test]

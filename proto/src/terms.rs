@@ -57,7 +57,11 @@ impl Address {
 
     /// The address that `text` is.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if is_address(text) { Ok(Self(text.to_owned())) } else { Err(AddressError { found: crate::shown::text(text) }) }
+        if is_address(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(AddressError { found: crate::shown::text(text) })
+        }
     }
 
     /// The address as it is written.

@@ -494,14 +494,19 @@ pub(super) mod tests {
             vote[place] = byte;
             vote
         };
-        assert_eq!(Vote::decode(vote[..16].to_vec()).map_err(Error::problem), Err(Error::Short { expected: 1, found: 0 }));
-        assert_eq!(Vote::decode([&vote[..], &[0]].concat()).map_err(Error::problem), Err(Error::Trailing { found: 1 }));
+        assert_eq!(
+            Vote::decode(vote[..16].to_vec()).map_err(Error::problem),
+            Err(Error::Short { expected: 1, found: 0 })
+        );
+        assert_eq!(
+            Vote::decode([&vote[..], &[0]].concat()).map_err(Error::problem),
+            Err(Error::Trailing { found: 1 })
+        );
         let flag = Vote::decode(changed(16, 2)).unwrap_err();
         assert_eq!(flag.to_string(), "flag expected, 0 or 1, 2 found, at byte 17");
         assert_eq!(flag.problem(), Error::Flag { found: 2 });
 
-        let membership =
-            |text: &str| Membership::decode(hex::decode(text).unwrap()).map_err(Error::problem);
+        let membership = |text: &str| Membership::decode(hex::decode(text).unwrap()).map_err(Error::problem);
         assert_eq!(membership("ffff"), Err(Error::TooMany { expected: 8, found: 65535 }));
         assert_eq!(membership("00010000"), Err(Error::NoVoters));
         assert_eq!(membership("0001ffff"), Err(Error::TooMany { expected: 1024, found: 65535 }));

@@ -119,7 +119,10 @@ pub(super) fn check_append(from: u64, request: &Append) -> Result<(), Violation>
 /// Checks that entries, or a heartbeat, leave what is committed in its place.
 pub(super) fn check_history(committed: Option<&LogId>, request: &Append) -> Result<(), Violation> {
     let entries = request.entries.iter().map(|entry| &entry.log_id);
-    entries.chain(&request.prev_log_id).chain(&request.leader_commit).try_for_each(|id| in_order(committed, id))
+    entries
+        .chain(&request.prev_log_id)
+        .chain(&request.leader_commit)
+        .try_for_each(|id| in_order(committed, id))
 }
 
 /// Checks that a snapshot leaves what is committed in its place.

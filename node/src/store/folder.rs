@@ -130,7 +130,10 @@ fn read(folder: &Path) -> Result<Option<Stored>, Error> {
     let corrupt = |error: serde_json::Error| {
         // It quotes names that stand in the file, which must not steer a terminal.
         let clean = |char: char| if char.is_control() { '\u{FFFD}' } else { char };
-        Error::Corrupt { path: path.clone(), reason: error.to_string().chars().take(300).map(clean).collect() }
+        Error::Corrupt {
+            path: path.clone(),
+            reason: error.to_string().chars().take(300).map(clean).collect(),
+        }
     };
     // The version comes first: a newer format may have fields that this build would call damage.
     let Versioned { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;

@@ -80,14 +80,18 @@ mod tests {
         assert_eq!(check(&[0x30, 3, 0x02, 2, 7], 0, 0), long(2, 2, 1));
         assert_eq!(check(&[0x30, 6, 0x0c, 0x84, 0xff, 0xff, 0xff, 0xff], 0, 0), long(2, 0xffff_ffff, 0));
         assert_eq!(check(&[0xbf, 0x81, 0x01, 2, 0x04, 9], 10, 0), long(14, 9, 0));
-        for none in [&[0x30][..], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 1], &[0x1f, 0x80], &[0x30, 0x82, 1]] {
+        for none in
+            [&[0x30][..], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 1], &[0x1f, 0x80], &[0x30, 0x82, 1]]
+        {
             assert_eq!(check(none, 0, 0), Err(Error::NoLength { at: 0 }), "{none:?}");
         }
     }
 
     #[test]
     fn values_within_each_other_have_a_limit() {
-        let nested = |levels: usize| (0..levels).fold(vec![], |inner, _| [&[0x30, inner.len() as u8], &inner[..]].concat());
+        let nested = |levels: usize| {
+            (0..levels).fold(vec![], |inner, _| [&[0x30, inner.len() as u8], &inner[..]].concat())
+        };
         assert_eq!(check(&nested(MAX_DEPTH + 1), 0, 0), Ok(()));
         assert_eq!(check(&nested(MAX_DEPTH + 2), 0, 0), Err(Error::TooDeep { at: 2 * (MAX_DEPTH + 1) }));
     }

@@ -59,13 +59,16 @@ impl Cursor<'_> {
         let (major, info) = (first >> 5, first & 31);
         let value = match info {
             0..=23 => u64::from(info),
-            24..=27 => self.take(1 << (info - 24))?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)),
+            24..=27 => {
+                self.take(1 << (info - 24))?.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
+            }
             _ => return None,
         };
         let count = match major {
             2 | 3 => {
                 let bytes = self.take(value)?;
-                let inner = if major == 2 && depth < MAX_DEPTH { parse_list(&bytes, depth + 1) } else { None };
+                let inner =
+                    if major == 2 && depth < MAX_DEPTH { parse_list(&bytes, depth + 1) } else { None };
                 return Some(match inner {
                     Some(inner) => Node::Wrapped(Box::new(inner)),
                     None => Node::String { major, bytes },

@@ -124,7 +124,9 @@ impl Change {
                 }
             }
             Self::Insert(place, new) => splice(bytes, place.index(length + 1), 0, new),
-            Self::Special(place, which) => splice(bytes, place.index(length + 1), 0, which.get::<&[u8]>(&SPECIAL)),
+            Self::Special(place, which) => {
+                splice(bytes, place.index(length + 1), 0, which.get::<&[u8]>(&SPECIAL))
+            }
             Self::Remove(place, count) => splice(bytes, at(place), usize::from(*count), b""),
             Self::Cut(place) => bytes.truncate(place.index(length + 1)),
             Self::Repeat(place, count, times) => {

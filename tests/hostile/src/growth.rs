@@ -50,9 +50,9 @@ pub(crate) fn check(target: &Target) -> Result<(), String> {
     for shape in shapes(target) {
         let (small, large) = (shape.make(longest / 10), shape.make(longest));
         for input in [&small, &large] {
-            target
-                .check(input)
-                .map_err(|fault| format!("{}: {} bytes of {}: {fault}", target.name(), input.len(), shape.what))?;
+            target.check(input).map_err(|fault| {
+                format!("{}: {} bytes of {}: {fault}", target.name(), input.len(), shape.what)
+            })?;
         }
         let slow = time(target, &large);
         // The best of some: a processor that was shared makes a short run look long.

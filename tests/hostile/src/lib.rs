@@ -90,9 +90,10 @@ impl Effort {
         let began = Instant::now();
         let corpus = corpus::read(target.name())?;
         for file in &corpus {
-            target.check(&file.bytes).and_then(|taken| file.expects(taken)).map_err(|fault| {
-                format!("{}: {}: {fault}", target.name(), file.path.display())
-            })?;
+            target
+                .check(&file.bytes)
+                .and_then(|taken| file.expects(taken))
+                .map_err(|fault| format!("{}: {}: {fault}", target.name(), file.path.display()))?;
         }
         for (place, seed) in target.seeds().iter().enumerate() {
             match target.check(seed) {

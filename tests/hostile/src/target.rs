@@ -22,10 +22,7 @@ pub struct Target {
 
 impl Target {
     /// A decoder whose values may have several encodings.
-    pub fn new<T, E: Display>(
-        name: &'static str,
-        decode: impl Fn(&[u8]) -> Result<T, E> + 'static,
-    ) -> Self {
+    pub fn new<T, E: Display>(name: &'static str, decode: impl Fn(&[u8]) -> Result<T, E> + 'static) -> Self {
         Self::of(name, Box::new(move |bytes| decode(bytes).map(|_| None).map_err(|error| error.to_string())))
     }
 
@@ -107,7 +104,10 @@ impl Target {
         let most = self.factor * bytes.len() as u64 + self.constant;
         if memory.bytes_max > most {
             let held = memory.bytes_max;
-            return Err(format!("held {held} bytes for an input of {}, at most {most} are allowed", bytes.len()));
+            return Err(format!(
+                "held {held} bytes for an input of {}, at most {most} are allowed",
+                bytes.len()
+            ));
         }
         match outcome {
             Ok(Some(written)) if written != bytes => {

@@ -53,7 +53,11 @@ impl Desk {
     fn said(&self, line: &str) -> (Option<i32>, String) {
         let ended = self.run(line, Path::new("/dev/null"), &self.path("out"), false);
         if ended.code != Some(0) {
-            assert_eq!(fs::metadata(self.path("out")).unwrap().len(), 0, "fairpost {line}: something on standard output");
+            assert_eq!(
+                fs::metadata(self.path("out")).unwrap().len(),
+                0,
+                "fairpost {line}: something on standard output"
+            );
         }
         (ended.code, ended.err)
     }
@@ -85,7 +89,8 @@ fn same(one: &Path, other: &Path) -> bool {
 }
 
 fn strange_mails() -> Vec<(&'static str, Vec<u8>)> {
-    let headers: String = (0..10_000).map(|n| format!("X-Header-{n}: {}\r\n", "value ".repeat(n % 9))).collect();
+    let headers: String =
+        (0..10_000).map(|n| format!("X-Header-{n}: {}\r\n", "value ".repeat(n % 9))).collect();
     let nested: String = (0..1000)
         .map(|level| format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n"))
         .collect();
@@ -118,7 +123,12 @@ async fn strange_mails_long_mails_and_no_mails_go_through_the_commands() {
     let desk = Desk { folder: tempfile::tempdir().unwrap(), cluster: cluster.path() };
     for party in ["sender", "recipient"] {
         desk.said(&format!("identity new {party}@example.org --out @{party}.id --ca %ca"));
-        desk.ok(&format!("identity card @{party}.id"), Path::new("/dev/null"), &desk.path(&format!("{party}.card")), false);
+        desk.ok(
+            &format!("identity card @{party}.id"),
+            Path::new("/dev/null"),
+            &desk.path(&format!("{party}.card")),
+            false,
+        );
     }
     // All of it waits for processes, and nothing else is to do here.
     tokio::task::block_in_place(|| {
@@ -220,16 +230,32 @@ fn no_sealed_mails(desk: &Desk) {
 
 /// Keys, cards, trust and proofs that are none, or never end.
 fn no_files(desk: &Desk) {
-    fs::write(desk.path("none"), b"\xff\xfe\0 -----BEGIN FAIRPOST CARD-----\n!\n-----END FAIRPOST CARD-----\n").unwrap();
+    fs::write(
+        desk.path("none"),
+        b"\xff\xfe\0 -----BEGIN FAIRPOST CARD-----\n!\n-----END FAIRPOST CARD-----\n",
+    )
+    .unwrap();
     fs::set_permissions(desk.path("none"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     for (code, line, words) in [
-        (1, "seal --identity @none --cluster %cluster.trust --to @recipient.card @mail.eml".to_owned(), "none"),
+        (
+            1,
+            "seal --identity @none --cluster %cluster.trust --to @recipient.card @mail.eml".to_owned(),
+            "none",
+        ),
         (1, "seal --identity @sender.id --cluster @none --to @recipient.card @mail.eml".to_owned(), "none"),
         (1, format!("seal {SENDER} --to @none @mail.eml"), "none"),
         (1, format!("seal {SENDER} --to /dev/zero @mail.eml"), "/dev/zero"),
         (1, format!("seal {SENDER} --to @recipient.card @nowhere"), "nowhere"),
-        (1, "seal --identity @sender.id --cluster /dev/zero --to @recipient.card @mail.eml".to_owned(), "/dev/zero"),
-        (1, "seal --identity /dev/zero --cluster %cluster.trust --to @recipient.card @mail.eml".to_owned(), "/dev/zero"),
+        (
+            1,
+            "seal --identity @sender.id --cluster /dev/zero --to @recipient.card @mail.eml".to_owned(),
+            "/dev/zero",
+        ),
+        (
+            1,
+            "seal --identity /dev/zero --cluster %cluster.trust --to @recipient.card @mail.eml".to_owned(),
+            "/dev/zero",
+        ),
         (1, "identity install @sender.id /dev/zero".to_owned(), "/dev/zero"),
         (1, "identity install @sender.id @none".to_owned(), "none"),
         (1, format!("open {RECIPIENT} @."), "Is a directory"),
@@ -247,11 +273,14 @@ fn no_files(desk: &Desk) {
 /// Nobody reads what is said: that is no reason to panic, and the mail is sealed all the same.
 fn closed_pipes(desk: &Desk) {
     let seal = format!("seal {SENDER} --to @recipient.card --output @piped.eml @mail.eml");
-    for line in [seal.as_str(), "show @piped.eml", "show @nowhere", "--help", "seel", "completions bash", "man"] {
+    for line in
+        [seal.as_str(), "show @piped.eml", "show @nowhere", "--help", "seel", "completions bash", "man"]
+    {
         for (out, err) in [(true, false), (false, true), (true, true)] {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
-            let closed = |closed: bool| if closed { Stdio::from(writer.try_clone().unwrap()) } else { Stdio::piped() };
+            let closed =
+                |closed: bool| if closed { Stdio::from(writer.try_clone().unwrap()) } else { Stdio::piped() };
             let mut command = Command::new(binary("fairpost"));
             command.args(desk.words(line)).stdin(Stdio::null()).stdout(closed(out)).stderr(closed(err));
             let ended = command.spawn().unwrap().wait_with_output().unwrap();

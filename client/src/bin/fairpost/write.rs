@@ -12,7 +12,7 @@ use fairpost::spool::Spool;
 use fairpost_proto::ids::{Protocol, Span, Timestamp};
 
 use crate::exit::Exit;
-use crate::files::{read_text, Cluster, Output, Who, open_twice, span};
+use crate::files::{Cluster, Output, Who, open_twice, read_text, span};
 
 /// Seal a mail: the recipient can open it only by signing a receipt.
 #[derive(Debug, Args)]

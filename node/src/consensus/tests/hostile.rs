@@ -24,7 +24,10 @@ fn log_id(index: u64) -> LogId {
 
 fn membership() -> Membership {
     let members = (1..=4).map(|id| (id, Member { name: format!("n{id}"), address: format!("h{id}:1") }));
-    Membership::new(vec![BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3])], members.collect::<BTreeMap<_, _>>())
+    Membership::new(
+        vec![BTreeSet::from([1, 2, 3, 4]), BTreeSet::from([1, 2, 3])],
+        members.collect::<BTreeMap<_, _>>(),
+    )
 }
 
 fn append() -> Append {
@@ -33,7 +36,8 @@ fn append() -> Append {
         EntryPayload::Normal(Proposal(Bytes::from_static(b"an entry"))),
         EntryPayload::Membership(membership()),
     ];
-    let entries = payloads.into_iter().zip(5..).map(|(payload, index)| Entry { log_id: log_id(index), payload });
+    let entries =
+        payloads.into_iter().zip(5..).map(|(payload, index)| Entry { log_id: log_id(index), payload });
     Append {
         vote: Vote::new_committed(3, 2),
         prev_log_id: Some(log_id(4)),
@@ -83,7 +87,14 @@ fn what_raft_reads_from_peers_and_from_disk() {
 
 #[test]
 fn what_the_guard_lets_through() {
-    let places = &["entry", "the term", "the message of node", "sends as leader", "asks for votes", "the membership's"];
+    let places = &[
+        "entry",
+        "the term",
+        "the message of node",
+        "sends as leader",
+        "asks for votes",
+        "the membership's",
+    ];
     let append = |bytes: &[u8]| -> Result<(), String> {
         let read: Append = message::decode(bytes.to_vec().into()).map_err(|error| error.to_string())?;
         guard::check_append(2, &read).map_err(|error| error.to_string())?;

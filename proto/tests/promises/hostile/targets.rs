@@ -175,8 +175,7 @@ fn what_the_cluster_keeps_and_hands_out() {
         records(Target::one_encoding("command", |bytes| Command::parse(bytes).map(|read| read.to_bytes())))
             .seed(command.to_bytes()),
         records(Target::one_encoding("entry", |bytes| {
-            Entry::parse(bytes)
-                .map(|entry| entry::write(&entry.head, &entry::write_batch(&entry.commands)))
+            Entry::parse(bytes).map(|entry| entry::write(&entry.head, &entry::write_batch(&entry.commands)))
         }))
         .seed(an_entry()),
         records(Target::one_encoding("certificate", |bytes| {
@@ -199,8 +198,7 @@ fn what_says_whom_to_trust() {
     let heavy = |target: Target| target.places(FILES).memory(24, 512 << 10);
     run(vec![
         heavy(Target::new("genesis", View::parse_genesis)).seed(world.genesis.bytes()),
-        heavy(Target::new("view", move |bytes| View::parse_view(bytes, cluster)))
-            .seed(second_view().bytes()),
+        heavy(Target::new("view", move |bytes| View::parse_view(bytes, cluster))).seed(second_view().bytes()),
         heavy(Target::one_encoding("trust", |bytes| Trust::parse(bytes).map(|trust| trust.to_bytes())))
             .seed(a_trust_file()),
         heavy(Target::one_encoding("proof", |bytes| Proof::parse(bytes).map(|proof| proof.to_bytes())))
@@ -230,8 +228,16 @@ fn what_a_judge_and_a_server_check() {
     let container = |bytes: &[u8]| {
         judge(&world.proof(&world.cmp2, Verdict::Released).to_bytes(), &world.trust, Some(bytes))
     };
-    let steps: &[&str] =
-        &["trust: ", "NRO: ", "evidence: ", "certificate: ", "token: ", "opening: ", "proof: ", "the proof has"];
+    let steps: &[&str] = &[
+        "trust: ",
+        "NRO: ",
+        "evidence: ",
+        "certificate: ",
+        "token: ",
+        "opening: ",
+        "proof: ",
+        "the proof has",
+    ];
     run(vec![
         Target::new("check-nro", move |bytes| evidence::check_nro(&world.genesis, bytes, now()))
             .seed(nro.bytes())
@@ -343,17 +349,23 @@ fn what_is_a_point_a_key_or_a_certificate() {
             SharePublicKey::parse(bytes).map(|key| key.to_bytes().to_vec())
         }))
         .seed(world.genesis.share_keys()[0].to_bytes()),
-        small(Target::one_encoding("token", |bytes| Token::parse(bytes).map(|token| token.to_bytes().to_vec())))
-            .seed(token.to_bytes()),
-        small(Target::one_encoding("share", |bytes| Share::parse(bytes).map(|share| share.to_bytes().to_vec())))
-            .seed(share.to_bytes()),
+        small(Target::one_encoding("token", |bytes| {
+            Token::parse(bytes).map(|token| token.to_bytes().to_vec())
+        }))
+        .seed(token.to_bytes()),
+        small(Target::one_encoding("share", |bytes| {
+            Share::parse(bytes).map(|share| share.to_bytes().to_vec())
+        }))
+        .seed(share.to_bytes()),
         small(Target::one_encoding("commitment", |bytes| {
             Commitment::parse(bytes, 3).map(|commitment| commitment.to_bytes())
         }))
         .seed(world.commitment.to_bytes()),
         small(Target::one_encoding("key-share", |bytes| {
             let bytes = bytes.try_into().map_err(|_| "a key share has 32 bytes".to_owned())?;
-            KeyShare::from_bytes(bytes).map(|share| share.to_bytes().to_vec()).map_err(|error| error.to_string())
+            KeyShare::from_bytes(bytes)
+                .map(|share| share.to_bytes().to_vec())
+                .map_err(|error| error.to_string())
         }))
         .seed(world.shares[0].to_bytes().to_vec()),
         small(Target::one_encoding("lock", |bytes| {
@@ -378,10 +390,12 @@ fn what_is_a_point_a_key_or_a_certificate() {
         .places(certificates)
         // A certificate is read twice, and its names and extensions become many small values.
         .memory(24, 512 << 10),
-        Target::one_encoding("x509-anchor", |bytes| Anchor::parse(bytes.to_vec()).map(|anchor| anchor.der().to_vec()))
-            .seed(world.genesis.anchors()[0].der())
-            .places(certificates)
-            .memory(24, 512 << 10),
+        Target::one_encoding("x509-anchor", |bytes| {
+            Anchor::parse(bytes.to_vec()).map(|anchor| anchor.der().to_vec())
+        })
+        .seed(world.genesis.anchors()[0].der())
+        .places(certificates)
+        .memory(24, 512 << 10),
         Target::new("address", |bytes| Address::parse(&String::from_utf8_lossy(bytes)))
             .seed(world.sender.address.as_str())
             .places(&["address"]),

@@ -57,10 +57,7 @@ impl Demo {
             (Err(error), temporary) => {
                 if let Some(temporary) = temporary {
                     let path = temporary.keep();
-                    say!(
-                        "\nAll files of the demo, the servers' logs among them, are in {}.",
-                        path.display()
-                    );
+                    say!("\nAll files of the demo, the servers' logs among them, are in {}.", path.display());
                 }
                 Err(error.context("the demo did not go as it should"))
             }
