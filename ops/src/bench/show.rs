@@ -14,11 +14,9 @@ pub fn table(report: &Report) -> String {
 
 fn write(text: &mut String, report: &Report) -> std::fmt::Result {
     let Report { clients, seconds, exchanges, .. } = report;
-    writeln!(
-        text,
-        "{clients} clients, {seconds:.1} s, {exchanges} exchanges, {:.1} in an entry",
-        report.batch
-    )?;
+    let (entry, tokens) = (report.batch, report.token_batch);
+    write!(text, "{clients} clients, {seconds:.1} s, {exchanges} exchanges; ")?;
+    writeln!(text, "{entry:.1} in an entry, {tokens:.1} tokens checked together")?;
     if report.calls_again > 0 {
         writeln!(
             text,
