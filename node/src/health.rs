@@ -91,7 +91,7 @@ impl Service {
         if self.consensus.leader().is_none() {
             return Some("no leader is known".into());
         }
-        self.witness.closed_because()
+        self.witness.closed_because().or_else(|| self.consensus.clock_problem())
     }
 
     async fn try_disk(&self) -> Option<String> {

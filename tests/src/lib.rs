@@ -7,6 +7,7 @@ mod ask;
 mod cluster;
 mod command;
 mod people;
+pub mod world;
 
 pub use ask::{call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};

@@ -12,7 +12,8 @@ use openraft::{Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::codec;
+use super::clocks::{Clocks, Unfit};
+use super::codec::{self, Encode};
 use super::guard::{self, Violation};
 use super::log_store::{self, LogStore};
 use super::message::{self, Append, Elect, Install};
@@ -100,6 +101,7 @@ pub struct Handle {
     raft: Raft<TypeConfig>,
     log: LogStore,
     leader: watch::Receiver<Option<Leader>>,
+    clocks: Clocks,
 }
 
 impl std::fmt::Debug for Handle {
@@ -114,8 +116,9 @@ impl Handle {
         raft: Raft<TypeConfig>,
         log: LogStore,
         leader: watch::Receiver<Option<Leader>>,
+        clocks: Clocks,
     ) -> Self {
-        Self { options: Arc::new(options), raft, log, leader }
+        Self { options: Arc::new(options), raft, log, leader, clocks }
     }
 
     /// This node's number among the members.
@@ -158,6 +161,27 @@ impl Handle {
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.options.id)
+    }
+
+    /// Why this node's clock is not fit to stamp entries just now, if it is not. To be asked right before it is used.
+    pub fn unfit(&self) -> Option<Unfit> {
+        self.clocks.unfit(None)
+    }
+
+    /// What is wrong with this node's clock, or with the leader's: an alarm for operators.
+    pub fn clock_problem(&self) -> Option<String> {
+        let leader = self.leader()?.id;
+        if leader == self.id() {
+            return self.unfit().map(|unfit| unfit.to_string());
+        }
+        let ahead = self.clocks.ahead(leader)?;
+        let skew = self.options.agreement.skew;
+        (ahead.unsigned_abs() > skew.millis()).then(|| {
+            format!(
+                "the leader's clock is {ahead:+} ms from this node's, and at most {skew} are allowed: this node votes for nothing; \
+                 set the clocks right (NTP)"
+            )
+        })
     }
 
     /// Tells who leads whenever that changes from now on; none when Raft has stopped.
@@ -212,10 +236,13 @@ impl Handle {
     ///
     /// If the message is refused, or Raft has stopped.
     pub async fn append_entries(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
+        let (time, request) = message::untimed(request)?;
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
+        self.clocks.heard(from, time, None);
+        guard::check_times(&request, self.clocks.latest())?;
         let answer = Box::pin(self.raft.append_entries(request)).await;
-        Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
     }
 
     /// Answers a candidate's call that the member `from` has proved to have sent.
@@ -224,10 +251,17 @@ impl Handle {
     ///
     /// If the message is refused, or Raft has stopped.
     pub async fn vote(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
+        let (time, request) = message::untimed(request)?;
         let request: Elect = message::decode(request)?;
         guard::check_vote(from, &request)?;
+        self.clocks.heard(from, time, None);
+        self.clocks.check_candidate(time)?;
         let answer = Box::pin(self.raft.vote(request)).await;
-        Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
+    }
+
+    fn answer(&self, answer: &impl Encode) -> Result<Bytes, Refusal> {
+        Ok(message::timed(self.clocks.now(), &message::encode(answer)?))
     }
 
     /// Takes a snapshot, in the chunks in which the transport was given it, that the member `from` has proved
@@ -268,6 +302,18 @@ impl Handle {
 
     pub(super) const fn raft(&self) -> &Raft<TypeConfig> {
         &self.raft
+    }
+
+    pub(super) const fn log(&self) -> &LogStore {
+        &self.log
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) const fn clocks(&self) -> &Clocks {
+        &self.clocks
     }
 }
 

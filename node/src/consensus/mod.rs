@@ -26,7 +26,9 @@
 //! - A peer's message never makes this node panic, and never puts a hole in its log (tests in `message` and
 //!   [`guard`]).
 
+pub mod clocks;
 mod codec;
+mod fitness;
 pub mod guard;
 mod handle;
 mod log_store;

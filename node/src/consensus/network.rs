@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::iter;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
@@ -12,7 +12,8 @@ use openraft::error::{
 use openraft::network::{Backoff, RPCOption};
 use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot};
 
-use super::codec;
+use super::clocks::Clocks;
+use super::codec::{self, Encode};
 use super::message::{self, Append, Appended, Elect, Elected, Install, Installed};
 use super::transport::{Error, Transport};
 use super::types::{Member, TypeConfig, Vote};
@@ -25,12 +26,13 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Network<T> {
     transport: T,
     pause: Duration,
+    clocks: Clocks,
 }
 
 impl<T> Network<T> {
     /// Over this transport; a member that gives no answer is left alone for `pause`.
-    pub(super) const fn new(transport: T, pause: Duration) -> Self {
-        Self { transport, pause }
+    pub(super) const fn new(transport: T, pause: Duration, clocks: Clocks) -> Self {
+        Self { transport, pause, clocks }
     }
 }
 
@@ -60,18 +62,32 @@ fn garbled(error: &codec::Error) -> Failure {
     Unreachable::new(error).into()
 }
 
+impl<T> Connection<T> {
+    fn write(&self, message: &impl Encode) -> Result<Bytes, Failure> {
+        let message = message::encode(message).map_err(|error| garbled(&error))?;
+        Ok(message::timed(self.network.clocks.now(), &message))
+    }
+
+    fn read<M: Encode>(&self, answer: Result<Bytes, Error>, asked: Instant) -> Result<M, Failure> {
+        let answer = answer.map_err(|error| failed(&error))?;
+        let (time, answer) = message::untimed(answer).map_err(|error| garbled(&error))?;
+        self.network.clocks.heard(self.to, time, Some(asked));
+        message::decode(answer).map_err(|error| garbled(&error))
+    }
+}
+
 impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
     async fn append_entries(&mut self, request: Append, _: RPCOption) -> Result<Appended, Failure> {
-        let request = message::encode(&request).map_err(|error| garbled(&error))?;
+        let (request, asked) = (self.write(&request)?, Instant::now());
         let transport = &self.network.transport;
         let answer = transport.append_entries(self.to, &self.member, request).await;
-        message::decode(answer.map_err(|error| failed(&error))?).map_err(|error| garbled(&error))
+        self.read(answer, asked)
     }
 
     async fn vote(&mut self, request: Elect, _: RPCOption) -> Result<Elected, Failure> {
-        let request = message::encode(&request).map_err(|error| garbled(&error))?;
+        let (request, asked) = (self.write(&request)?, Instant::now());
         let answer = self.network.transport.vote(self.to, &self.member, request).await;
-        message::decode(answer.map_err(|error| failed(&error))?).map_err(|error| garbled(&error))
+        self.read(answer, asked)
     }
 
     async fn full_snapshot(

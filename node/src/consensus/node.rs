@@ -6,6 +6,8 @@ use std::time::Duration;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 
+use super::clocks::{Agreement, Clocks};
+use super::fitness;
 use super::handle::{self, Error, Handle};
 use super::log_store::LogStore;
 use super::machine::Machine;
@@ -30,6 +32,8 @@ pub struct Options {
     pub proposal_bytes: usize,
     /// How long a proposal may wait for its outcome.
     pub proposal_timeout: Duration,
+    /// How far members' clocks may differ, and how many must agree with a leader's.
+    pub agreement: Agreement,
 }
 
 impl Options {
@@ -43,6 +47,7 @@ impl Options {
             batch_entries: 64,
             proposal_bytes: 4 << 20,
             proposal_timeout: Duration::from_secs(10),
+            agreement: Agreement::NONE,
         }
     }
 
@@ -77,11 +82,14 @@ pub async fn start<M: Machine, T: Transport>(
     transport: T,
 ) -> Result<Handle, Error> {
     let config = Arc::new(options.config()?);
-    let network = Network::new(transport, options.heartbeat);
+    let clocks = Clocks::new(log.clock(), options.agreement);
+    let network = Network::new(transport, options.heartbeat, clocks.clone());
     let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(machine));
     // openraft's own future is too large for the stack of most callers.
     let raft = Box::pin(raft).await.map_err(|error| Error::Fatal(error.to_string()))?;
     let (leaders, leader) = watch::channel(None);
     tokio::spawn(handle::follow_leader(raft.server_metrics(), leaders));
-    Ok(Handle::new(options, raft, log, leader))
+    let handle = Handle::new(options, raft, log, leader, clocks);
+    tokio::spawn(fitness::watch(handle.clone()));
+    Ok(handle)
 }

@@ -305,6 +305,9 @@ fn sign(genesis: View, shares: &[KeyShare]) -> Result<Trust, Error> {
 impl Error {
     /// Whether the options were wrong, rather than something that they met with.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Quorum(_) | Self::Ports { .. } | Self::Host { .. } | Self::Hosts { .. } | Self::View(_))
+        matches!(
+            self,
+            Self::Quorum(_) | Self::Ports { .. } | Self::Host { .. } | Self::Hosts { .. } | Self::View(_)
+        )
     }
 }

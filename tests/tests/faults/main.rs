@@ -1,0 +1,18 @@
+//! Real processes, and all that can go wrong around them.
+//!
+//! Each test runs in namespaces of its own ([`sandboxed`](fairpost_tests::world::sandboxed)): as root, on Linux.
+
+mod network;
+
+/// A test that runs in a sandbox.
+macro_rules! scenario {
+    ($(#[$meta:meta])* $name:ident, $body:expr) => {
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            let name = fairpost_tests::world::full_name(module_path!(), stringify!($name));
+            fairpost_tests::world::sandboxed(&name, $body);
+        }
+    };
+}
+pub(crate) use scenario;
