@@ -6,6 +6,7 @@
 mod ask;
 mod cluster;
 mod command;
+pub mod history;
 mod people;
 pub mod world;
 

@@ -1,13 +1,18 @@
 //! Real processes, and all that can go wrong around them.
 //!
-//! Each test runs in namespaces of its own ([`sandboxed`](fairpost_tests::world::sandboxed)): as root, on Linux.
+//! Each test runs in namespaces of its own ([`sandboxed`](fairpost_tests::world::sandboxed)): as root, on Linux. How to run
+//! and replay them: docs/testing.md.
 
+mod clocks;
+mod disks;
+mod nemesis;
 mod network;
+mod processes;
+mod traffic;
 
 /// A test that runs in a sandbox.
 macro_rules! scenario {
-    ($(#[$meta:meta])* $name:ident, $body:expr) => {
-        $(#[$meta])*
+    ($name:ident, $body:expr) => {
         #[test]
         fn $name() {
             let name = fairpost_tests::world::full_name(module_path!(), stringify!($name));
