@@ -51,6 +51,14 @@ impl Disk {
         self.point.join("ballast")
     }
 
+    /// Leaves no room but so many bytes. (RocksDB takes room for its logs in advance: a node that runs goes on in that.)
+    pub fn fill_but(&self, left: u64) -> anyhow::Result<()> {
+        let spare = self.point.join("spare");
+        command("fallocate", ["-l", &left.to_string(), text(&spare)?])?;
+        self.fill()?;
+        Ok(fs::remove_file(spare)?)
+    }
+
     /// Leaves no room.
     pub fn fill(&self) -> anyhow::Result<()> {
         let ballast = self.ballast();
