@@ -21,16 +21,16 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 /// What was seen, by all clients.
-pub struct Book {
+pub(super) struct Book {
     trust: Trust,
     began: Instant,
     events: Mutex<Vec<Event>>,
     /// What each exchange is about, to ask again at the end.
-    pub begun: Mutex<BTreeMap<ExchangeId, Arc<Begun>>>,
+    pub(super) begun: Mutex<BTreeMap<ExchangeId, Arc<Begun>>>,
 }
 
 /// An exchange that was begun.
-pub struct Begun {
+pub(super) struct Begun {
     /// The sealed mail, as bytes.
     pub sealed: Vec<u8>,
     /// Who sent it.
@@ -42,21 +42,21 @@ pub struct Begun {
 }
 
 impl Book {
-    pub fn new(trust: Trust) -> Self {
+    pub(super) fn new(trust: Trust) -> Self {
         Self { trust, began: Instant::now(), events: Mutex::default(), begun: Mutex::default() }
     }
 
     /// Milliseconds since the beginning.
-    pub fn millis(&self) -> u128 {
+    pub(super) fn millis(&self) -> u128 {
         self.began.elapsed().as_millis()
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(super) fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap().clone()
     }
 
     /// What the cluster's public key says of an answer.
-    pub fn judge(&self, exchange: ExchangeId, verdict: Verdict, token: &[u8]) -> Answer {
+    pub(super) fn judge(&self, exchange: ExchangeId, verdict: Verdict, token: &[u8]) -> Answer {
         let valid = Token::parse(token).is_ok_and(|token| {
             let (key, cluster) = (self.trust.public_key(), self.trust.cluster());
             verify::check_token(&key, cluster, verdict, exchange, &token).is_ok()
@@ -70,7 +70,7 @@ impl Book {
     }
 
     /// The longest time in which no client had an answer that proves itself.
-    pub fn longest_gap(&self) -> Duration {
+    pub(super) fn longest_gap(&self) -> Duration {
         let events = self.events();
         let proven =
             events.iter().filter(|event| matches!(event.answer, Answer::Verdict { .. } | Answer::Proof(_)));
@@ -82,7 +82,7 @@ impl Book {
 }
 
 /// One client: a sender and a recipient.
-pub struct Party {
+pub(super) struct Party {
     sender: Arc<Identity>,
     recipient: Arc<Identity>,
     trust: Trust,
@@ -90,7 +90,7 @@ pub struct Party {
 }
 
 impl Party {
-    pub fn new(world: &World, seed: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(world: &World, seed: u64) -> anyhow::Result<Self> {
         let ca = world.cluster.ca();
         let person = |address| certified(&ca, address, 365, fairpost::now()).map(Arc::new);
         Ok(Self {
@@ -102,7 +102,7 @@ impl Party {
     }
 
     /// Works until it is over.
-    pub async fn work(mut self, book: Arc<Book>, over: Arc<AtomicBool>) -> anyhow::Result<()> {
+    pub(super) async fn work(mut self, book: Arc<Book>, over: Arc<AtomicBool>) -> anyhow::Result<()> {
         while !over.load(Ordering::SeqCst) {
             let kind = self.random.gen_range(0..10);
             // Some deadlines pass while the exchange is under way.
@@ -166,7 +166,7 @@ impl Party {
 }
 
 /// Asks, and writes down what came of it.
-pub async fn ask(
+pub(super) async fn ask(
     book: &Book,
     client: &Client,
     sender: &Identity,

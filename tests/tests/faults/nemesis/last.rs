@@ -28,7 +28,7 @@ const TOGETHER: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks again, and all nodes; gives all that is known then.
-pub async fn round(world: &World, book: &Book) -> anyhow::Result<History> {
+pub(super) async fn round(world: &World, book: &Book) -> anyhow::Result<History> {
     let begun: Vec<_> =
         book.begun.lock().unwrap().iter().map(|(id, begun)| (*id, std::sync::Arc::clone(begun))).collect();
     let logs: Vec<String> = (0..world.cluster.nodes.len()).map(|node| world.cluster.log(node)).collect();

@@ -9,7 +9,7 @@ const STALL: Duration = Duration::from_millis(300);
 
 /// Begins a fault; gives the node that it hit, or any number if it hits no single one. None if it can't begin now, because
 /// the node is down already.
-pub async fn begin(world: &mut World, fault: Fault) -> anyhow::Result<Option<usize>> {
+pub(super) async fn begin(world: &mut World, fault: Fault) -> anyhow::Result<Option<usize>> {
     let Some(node) = aim(world, fault).await else { return Ok(None) };
     let runs = world.cluster.has_ended(node)?.is_none() && world.cluster.nodes[node].process().is_some();
     match fault {
@@ -74,7 +74,7 @@ async fn aim(world: &World, fault: Fault) -> Option<usize> {
 }
 
 /// Lets so much time pass, in which slow disks stall again and again.
-pub async fn last(
+pub(super) async fn last(
     world: &mut World,
     struck: &[(Fault, Option<usize>)],
     lasts: Duration,
@@ -102,7 +102,7 @@ pub async fn last(
 }
 
 /// Ends a fault.
-pub async fn end(world: &mut World, fault: Fault, hit: Option<usize>) -> anyhow::Result<()> {
+pub(super) async fn end(world: &mut World, fault: Fault, hit: Option<usize>) -> anyhow::Result<()> {
     let Some(node) = hit else { return Ok(()) };
     match fault {
         Fault::Kill(_) | Fault::KillAll => start_all(world)?,
@@ -147,6 +147,6 @@ async fn repair(world: &mut World, node: usize) -> anyhow::Result<()> {
 }
 
 /// After the last fault.
-pub async fn mend(world: &mut World) -> anyhow::Result<()> {
+pub(super) async fn mend(world: &mut World) -> anyhow::Result<()> {
     world.heal().await
 }
