@@ -34,6 +34,9 @@ use super::log_store::Clock;
 
 /// What was heard longer ago tells nothing.
 const FRESH: Duration = Duration::from_secs(5);
+/// For how long a clock must seem behind, by messages that may have been under way for as long as a network is away, before
+/// that is believed.
+const LASTING: Duration = Duration::from_secs(2);
 
 /// How far clocks may differ, and how many must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +99,10 @@ struct Heard {
     theirs: Timestamp,
     /// At this moment.
     at: Instant,
-    /// Or as much earlier.
-    within: Duration,
+    /// Or as much earlier; none if that is not known.
+    within: Option<Duration>,
+    /// Since when all that was heard has been away from this node's clock, if it is.
+    away: Option<Instant>,
 }
 
 /// This node's clock and what is known of the others'. Clones know the same.
@@ -126,8 +131,18 @@ impl Clocks {
     /// A member's clock showed `theirs` when it sent what came just now; asked for at `asked`, if it was an answer.
     pub(super) fn heard(&self, member: u64, theirs: Timestamp, asked: Option<Instant>) {
         let at = Instant::now();
-        let within = asked.map_or(Duration::ZERO, |asked| at.saturating_duration_since(asked));
-        self.heard.lock().insert(member, Heard { theirs, at, within });
+        let within = asked.map(|asked| at.saturating_duration_since(asked));
+        let (now, skew) = (self.now(), self.agreement.skew);
+        let mut heard = self.heard.lock();
+        let before = heard.get(&member).filter(|before| at.saturating_duration_since(before.at) <= FRESH);
+        // What took longer on its way says less than what is known already.
+        if let (None, Some(before)) = (asked, before)
+            && before.within.is_some()
+        {
+            return;
+        }
+        let away = (theirs.distance(now) > skew).then(|| before.and_then(|before| before.away).unwrap_or(at));
+        heard.insert(member, Heard { theirs, at, within, away });
     }
 
     /// How far a member's clock is ahead of this node's, in milliseconds; none if that is not known.
@@ -173,9 +188,12 @@ impl Heard {
         let millis = |time: Timestamp| i64::try_from(time.millis()).unwrap_or(i64::MAX);
         let theirs = millis(self.theirs).saturating_add(age.as_millis() as i64);
         let ahead = theirs.saturating_sub(millis(now));
-        // It was sent at some moment on the way: no more is claimed than that leaves.
-        let within = self.within.as_millis() as i64;
-        Some(if ahead < 0 { (ahead + within).min(0) } else { ahead })
+        // It was sent at some moment before it came: no more is claimed than that leaves.
+        match self.within {
+            _ if ahead >= 0 => Some(ahead),
+            Some(within) => Some((ahead + within.as_millis() as i64).min(0)),
+            None => self.away.is_some_and(|since| at.saturating_duration_since(since) >= LASTING).then_some(ahead),
+        }
     }
 }
 
@@ -199,13 +217,29 @@ mod tests {
         Timestamp::from_millis(millis).unwrap()
     }
 
+    /// Just now.
+    fn asked() -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    #[test]
+    fn a_message_that_was_long_on_its_way_accuses_nobody() {
+        let (_, clocks) = clocks();
+        for member in 1..4 {
+            clocks.heard(member, at(START - 12_000), None);
+            assert_eq!(clocks.ahead(member), None, "behind, or late");
+            clocks.heard(member, at(START + 12_000), None);
+            assert!(clocks.ahead(member).is_some(), "no message comes before it is sent");
+        }
+    }
+
     #[test]
     fn one_clock_that_differs_is_that_members_affair() {
         let (_, clocks) = clocks();
         assert_eq!(clocks.unfit(None), None, "nothing is known of anybody");
-        clocks.heard(1, at(START + 9_000), None);
-        clocks.heard(2, at(START - 9_000), None);
-        clocks.heard(3, at(START + 3_600_000), None);
+        clocks.heard(1, at(START + 9_000), asked());
+        clocks.heard(2, at(START - 9_000), asked());
+        clocks.heard(3, at(START + 3_600_000), asked());
         assert_eq!(clocks.unfit(None), None);
         assert!(clocks.ahead(3).is_some_and(|ahead| (3_600_000..3_601_000).contains(&ahead)));
     }
@@ -214,8 +248,8 @@ mod tests {
     fn a_clock_that_two_of_three_others_contradict_is_wrong() {
         for wrong in [START + 3_600_000, START - 3_600_000] {
             let (_, clocks) = clocks();
-            clocks.heard(1, at(wrong), None);
-            clocks.heard(2, at(wrong), None);
+            clocks.heard(1, at(wrong), asked());
+            clocks.heard(2, at(wrong), asked());
             assert!(matches!(clocks.unfit(None), Some(Unfit::Clock { away, .. }) if away.len() == 2));
         }
     }
@@ -224,7 +258,7 @@ mod tests {
     fn a_jump_of_the_own_clock_shows_before_anything_more_is_heard() {
         let (now, clocks) = clocks();
         for member in 1..4 {
-            clocks.heard(member, at(START), None);
+            clocks.heard(member, at(START), asked());
         }
         assert_eq!(clocks.unfit(None), None);
         now.store(START + 11_000, Ordering::SeqCst);

@@ -40,6 +40,10 @@ async fn ends_and_comes_back(world: &mut World, node: usize, end: End) -> anyhow
         if let Some(status) = world.cluster.has_ended(node)? {
             break status;
         }
+        if end == End::Full {
+            // What it frees, of logs that are done with, is taken as well.
+            world.disks[node].fill()?;
+        }
         let log = world.cluster.log(node);
         let tail: Vec<&str> = log.lines().rev().take(5).collect();
         ensure!(broken.elapsed() < Duration::from_secs(50), "it runs on; its log ends with {tail:#?}");

@@ -63,6 +63,7 @@ async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
         .collect::<anyhow::Result<_>>()?;
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
     let struck = strike_all(&mut world, &plan, &mut counts, &book).await;
+    let gap = book.longest_gap(book.millis());
     over.store(true, Ordering::SeqCst);
     for client in working {
         client.await??;
@@ -77,7 +78,7 @@ async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
     world.level().await?;
     let level_after = healed.elapsed();
     let history = last::round(&world, &book).await?;
-    report(&mut world, seed, &history, &counts, level_after, book.longest_gap())?;
+    report(&mut world, seed, &history, &counts, level_after, gap)?;
     world.finish();
     Ok(())
 }

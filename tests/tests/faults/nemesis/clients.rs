@@ -70,11 +70,11 @@ impl Book {
     }
 
     /// The longest time in which no client had an answer that proves itself.
-    pub(super) fn longest_gap(&self) -> Duration {
+    pub(super) fn longest_gap(&self, end: u128) -> Duration {
         let events = self.events();
         let proven =
             events.iter().filter(|event| matches!(event.answer, Answer::Verdict { .. } | Answer::Proof(_)));
-        let mut ends: Vec<u128> = proven.map(|event| event.end).chain([0]).collect();
+        let mut ends: Vec<u128> = proven.map(|event| event.end).filter(|answered| *answered < end).chain([0, end]).collect();
         ends.sort_unstable();
         let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
         Duration::from_millis(gaps.max().unwrap_or_default() as u64)

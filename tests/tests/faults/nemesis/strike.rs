@@ -43,6 +43,9 @@ pub(super) async fn begin(world: &mut World, fault: Fault) -> anyhow::Result<Opt
             }
             world.disks[node].fill_but(256 << 10)?;
             world.cluster.launch(node)?;
+            // What it frees at its start is taken as well.
+            tokio::time::sleep(STALL).await;
+            world.disks[node].fill()?;
         }
         Fault::BrokenDisk(_) => world.disks[node].fail()?,
         Fault::SlowDisk(_) | Fault::HungDisk(_) => world.disks[node].freeze()?,
