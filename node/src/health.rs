@@ -86,7 +86,7 @@ impl Service {
 
     async fn look(&self) -> Option<String> {
         if !self.consensus.is_healthy().await {
-            return Some("Raft has stopped; this node's log says why".into());
+            return Some("Raft does not answer: it has stopped, and this node's log says why, or it waits for a disk that hangs".into());
         }
         if let Some(reason) = self.consensus.recovering() {
             return Some(reason);
@@ -94,7 +94,7 @@ impl Service {
         if self.consensus.leader().is_none() {
             return Some("no leader is known".into());
         }
-        self.witness.closed_because()
+        self.witness.closed_because().or_else(|| self.consensus.clock_problem())
     }
 
     async fn try_disk(&self) -> Option<String> {

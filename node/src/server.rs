@@ -184,7 +184,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
 
     let peers = Peers::start(&view, index, &credentials)?;
     let raft = consensus::start(
-        raft_options(index, &config),
+        raft_options(index, &config, &view),
         log.clone(),
         Arc::new(LedgerMachine::new(
             Arc::clone(&view),
@@ -332,13 +332,18 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
 }
 
-fn raft_options(index: u16, config: &Config) -> consensus::Options {
+fn raft_options(index: u16, config: &Config, view: &View) -> consensus::Options {
     let raft = &config.raft;
     consensus::Options {
         heartbeat: Duration::from_millis(raft.heartbeat_millis),
         election_min: Duration::from_millis(raft.election_min_millis),
         election_max: Duration::from_millis(raft.election_max_millis),
         proposal_timeout: Duration::from_millis(config.limits.request_millis),
+        agreement: consensus::clocks::Agreement {
+            members: view.quorum().n(),
+            quorum: view.quorum().q(),
+            skew: view.parameters().skew,
+        },
         ..consensus::Options::new(u64::from(index))
     }
 }

@@ -67,6 +67,9 @@ pub(crate) struct Init {
     /// The address at which all nodes listen.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
+    /// An address for each node, in their order, with commas between: for nodes on several machines.
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',', conflicts_with = "host")]
+    hosts: Vec<IpAddr>,
     /// Node i serves gRPC at this port + i, and metrics at this port + 100 + i.
     #[arg(long, default_value_t = 7400)]
     base_port: u16,
@@ -107,6 +110,7 @@ impl Init {
             nodes: self.nodes,
             faults: self.faults,
             host: self.host,
+            hosts: self.hosts.clone(),
             base_port: self.base_port,
             parameters,
         }

@@ -183,6 +183,24 @@ fn an_address_nobody_can_connect_to_is_refused() {
 }
 
 #[test]
+fn each_node_may_have_an_address_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("spread").display().to_string();
+    let hosts = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4";
+    let output = command(&["init", "--dir", &dir, "--hosts", hosts, "--base-port", "7000"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let trust = read_trust(&folder.path().join("spread/cluster.trust")).unwrap();
+    let addresses: Vec<&str> = trust.view().members().iter().map(|member| &*member.address).collect();
+    assert_eq!(addresses, ["10.0.0.1:7001", "10.0.0.2:7002", "10.0.0.3:7003", "10.0.0.4:7004"]);
+
+    let options = Options { hosts: vec!["10.0.0.1".parse().unwrap()], ..Options::new(folder.path()) };
+    assert!(matches!(run(&options), Err(Error::Hosts { expected: 4, found: 1 })));
+    let nowhere = ["10.0.0.1", "10.0.0.2", "0.0.0.0", "10.0.0.4"].map(|host| host.parse().unwrap());
+    let options = Options { hosts: nowhere.to_vec(), ..Options::new(folder.path()) };
+    assert!(matches!(run(&options), Err(Error::Host { .. })));
+}
+
+#[test]
 fn a_cluster_that_stands_crashes_only_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("three");

@@ -171,6 +171,14 @@ pub fn write(head: &Signed<Head>, batch: &[u8]) -> Vec<u8> {
     Writer::new().map(2).uint(0).bytes(head.bytes()).uint(1).bytes(batch).finish()
 }
 
+/// The time in the head of an entry, without looking at its signature or its batch; none if there is no such head.
+pub fn stamped(bytes: &[u8]) -> Option<Timestamp> {
+    let mut reader = Reader::new(bytes);
+    let mut map = reader.map().ok()?;
+    map.key(&mut reader, 0).ok()?;
+    Some(Signed::<Head>::parse(reader.bytes().ok()?).ok()?.payload().time)
+}
+
 impl Entry {
     /// Parses the one encoding of an entry.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {

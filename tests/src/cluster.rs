@@ -1,9 +1,10 @@
 //! A cluster of real processes.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -95,6 +96,26 @@ pub struct Node {
     pub config: PathBuf,
     log: PathBuf,
     process: Option<Child>,
+    /// What its process is started by, if not directly.
+    under: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Node {
+    /// Has its process started by this command, which must become the process itself, and with these variables.
+    pub fn run_under<A: Into<OsString>>(
+        &mut self,
+        command: impl IntoIterator<Item = A>,
+        environment: Vec<(OsString, OsString)>,
+    ) {
+        self.under = command.into_iter().map(Into::into).collect();
+        self.environment = environment;
+    }
+
+    /// Its process's id, if it was started and not waited for.
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
 }
 
 /// Nodes of one cluster.
@@ -124,9 +145,16 @@ impl Cluster {
 
     /// Makes a cluster and starts nothing.
     pub fn make(settings: Settings) -> anyhow::Result<Self> {
+        Self::make_at(settings, &[])
+    }
+
+    /// Makes a cluster whose nodes have these addresses, or all the loopback address if there are none.
+    pub fn make_at(settings: Settings, hosts: &[IpAddr]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("cluster");
         let (base, ports) = free_ports(settings.nodes)?;
+        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        let hosts = if hosts.is_empty() { vec![] } else { vec!["--hosts".to_owned(), hosts.join(",")] };
         let made = Command::new(binary("fairpostctl"))
             .args(["init", "--name", "test", "--dir"])
             .arg(&path)
@@ -137,6 +165,7 @@ impl Cluster {
             .args(["--shortest-lifetime-s", "1"])
             .args(["--longest-lifetime-s", &settings.longest_lifetime_seconds.to_string()])
             .args(["--retention-s", &settings.retention_seconds.to_string()])
+            .args(hosts)
             .output()?;
         ensure!(made.status.success(), "fairpostctl init: {}", String::from_utf8_lossy(&made.stderr));
         let trust = fairpost::trust::load(&path.join("cluster.trust"))?;
@@ -146,6 +175,8 @@ impl Cluster {
             config: path.join(&member.name).join("fairpostd.toml"),
             log: path.join(format!("{}.log", member.name)),
             process: None,
+            under: vec![],
+            environment: vec![],
         });
         let nodes = nodes.collect();
         Ok(Self { trust, nodes, operator, folder, _ports: ports })
@@ -170,9 +201,12 @@ impl Cluster {
         let node = self.node(index)?;
         ensure!(node.process.is_none(), "{} runs already", node.name);
         let log = File::options().create(true).append(true).open(&node.log)?;
-        let process = Command::new(binary("fairpostd"))
+        let mut words = node.under.iter().cloned().chain([binary("fairpostd").into()]);
+        let process = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(["run", "--log", "info,openraft=warn", "--config"])
             .arg(&node.config)
+            .envs(node.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -227,6 +261,16 @@ impl Cluster {
         stream.read_to_string(&mut text).await?;
         ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
         Ok(text)
+    }
+
+    /// How a node's process ended, if it has. It counts as not running then.
+    pub fn has_ended(&mut self, index: usize) -> anyhow::Result<Option<ExitStatus>> {
+        let node = self.node(index)?;
+        let ended = node.process.as_mut().map(Child::try_wait).transpose()?.flatten();
+        if ended.is_some() {
+            node.process = None;
+        }
+        Ok(ended)
     }
 
     /// What a node has logged so far.

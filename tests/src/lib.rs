@@ -7,8 +7,10 @@ mod ask;
 mod cluster;
 mod command;
 mod fill;
+pub mod history;
 mod measured;
 mod people;
+pub mod world;
 
 pub use ask::{call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};

@@ -92,8 +92,15 @@ impl Peers {
                 .map_err(|source| Error::Address { name: member.name.clone(), source })?;
             let config = client_config(Pin::Identity(member.identity), Some(credentials))
                 .map_err(|error| Error::Tls(error.to_string()))?;
+            // When the network is back, TCP goes on sending only after a pause as long as the outage: a connection that
+            // gave no sign of life is made anew long before.
             // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
-            let options = ChannelOptions::default();
+            let options = ChannelOptions {
+                connect_timeout: TIMEOUT,
+                keepalive: Some(TIMEOUT),
+                keepalive_timeout: TIMEOUT,
+                ..ChannelOptions::default()
+            };
             // Raft waits for as long as it wants to, and for a snapshot for as long as it goes on.
             let patient = ChannelOptions { request_timeout: None, ..options };
             let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), patient))

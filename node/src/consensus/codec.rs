@@ -75,6 +75,12 @@ pub enum Error {
         /// The byte.
         found: u8,
     },
+    /// A time is beyond the year 9999.
+    #[error("a time in milliseconds since 1970 expected, {found} found")]
+    Time {
+        /// The number.
+        found: u64,
+    },
     /// The bytes are of another version of this format.
     #[error("version {expected} expected, {found} found")]
     Version {

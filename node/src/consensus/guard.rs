@@ -10,6 +10,8 @@
 //!   leader's own: a log has no hole and never runs ahead of its leader;
 //! - a snapshot does not go beyond its leader's term either;
 //! - no term and no index is beyond [`MAX_NUMBER`]: openraft counts on from what it is told, and would overflow.
+//! - no entry is stamped further ahead of this node's clock than the skew, and no candidate's clock is further away
+//!   from it ([`clocks`](super::clocks)).
 //!
 //! These rules need nothing but the message. One needs what this node knows:
 //!
@@ -26,6 +28,10 @@
 //! # Relies on
 //!
 //! `from` is who the connection proved the sender to be.
+
+use fairpost_proto::entry;
+use fairpost_proto::ids::{Span, Timestamp};
+use openraft::EntryPayload;
 
 use super::message::{Append, Elect, Install};
 use super::types::{LogId, Vote};
@@ -96,6 +102,43 @@ pub enum Violation {
         /// The sender's own.
         leader: String,
     },
+    /// An entry is stamped too far ahead of this node's clock.
+    #[error(
+        "entry {index} is stamped {found}, and by this node's clock and the skew it may be {latest} at most; which clock is wrong?"
+    )]
+    Ahead {
+        /// The entry's index.
+        index: u64,
+        /// This node's clock and the skew.
+        latest: Timestamp,
+        /// The entry's time.
+        found: Timestamp,
+    },
+    /// A candidate's clock is too far from this node's.
+    #[error(
+        "the candidate's clock shows {theirs} and this node's {ours}, more than {skew} apart; which clock is wrong?"
+    )]
+    Clock {
+        /// This node's clock.
+        ours: Timestamp,
+        /// The candidate's clock.
+        theirs: Timestamp,
+        /// How far they may be apart.
+        skew: Span,
+    },
+}
+
+/// Checks that no entry is stamped later than `latest`.
+pub(super) fn check_times(request: &Append, latest: Timestamp) -> Result<(), Violation> {
+    for entry in &request.entries {
+        // What is no entry of the ledger's has no time, and changes nothing.
+        if let EntryPayload::Normal(proposal) = &entry.payload
+            && let Some(found) = entry::stamped(&proposal.0).filter(|found| *found > latest)
+        {
+            return Err(Violation::Ahead { index: entry.log_id.index, latest, found });
+        }
+    }
+    Ok(())
 }
 
 /// Checks entries, or a heartbeat, of a leader.
@@ -202,7 +245,7 @@ fn check_term(vote: &Vote, last: Option<&LogId>, entry: Option<&LogId>) -> Resul
 mod tests {
     use openraft::{CommittedLeaderId, EntryPayload};
 
-    use super::super::types::{Entry, SnapshotMeta, StoredMembership};
+    use super::super::types::{Entry, Proposal, SnapshotMeta, StoredMembership};
     use super::*;
 
     fn log_id(term: u64, index: u64) -> LogId {
@@ -227,6 +270,40 @@ mod tests {
         assert_eq!(check_append(2, &append(Some(log_id(3, 7)), &[])), Ok(()));
         let elect = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(3, 9)) };
         assert_eq!(check_vote(2, &elect), Ok(()));
+    }
+
+    #[test]
+    fn an_entry_from_the_future_is_not_stored() {
+        let stamped = |millis| {
+            let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+            let batch = entry::write_batch(&[]);
+            let head = entry::Head {
+                cluster: fairpost_proto::ids::ClusterId::new([1; 32]),
+                epoch: 0,
+                term: 3,
+                sequence: 1,
+                previous: fairpost_proto::ids::Digest::new([0; 32]),
+                time: Timestamp::from_millis(millis).unwrap(),
+                batch: fairpost_proto::ids::Digest::of(&batch),
+            };
+            let signer = fairpost_proto::chain::key_id(&key.verifying_key());
+            let head = fairpost_proto::cose::Signed::sign(head, signer, &key);
+            let payload = EntryPayload::Normal(Proposal(entry::write(&head, &batch).into()));
+            Entry { log_id: log_id(3, 9), payload }
+        };
+        let latest = Timestamp::from_millis(70_000).unwrap();
+        let mut request = append(Some(log_id(3, 7)), &[log_id(3, 8)]);
+        request.entries.push(stamped(70_000));
+        assert_eq!(check_times(&request, latest), Ok(()));
+        request.entries.pop();
+        request.entries.push(stamped(70_001));
+        let found = Timestamp::from_millis(70_001).unwrap();
+        assert_eq!(check_times(&request, latest), Err(Violation::Ahead { index: 9, latest, found }));
+        // What is no entry of the ledger's has no time.
+        request.entries.pop();
+        let payload = EntryPayload::Normal(Proposal(bytes::Bytes::from_static(b"no entry")));
+        request.entries.push(Entry { log_id: log_id(3, 9), payload });
+        assert_eq!(check_times(&request, latest), Ok(()));
     }
 
     #[test]

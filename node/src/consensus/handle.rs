@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
+use super::clocks::{Clocks, Unfit};
+use super::codec::{self, Encode};
 use super::guard::{self, Violation};
 use super::log_store::{self, LogStore};
 use super::machine::{Feed, Records, Snapshots, Staged};
@@ -24,7 +26,7 @@ use super::network::{CHUNK_BYTES, Sending};
 use super::node::Options;
 use super::snapshot::{self, Piece, SnapshotData, Unpacker};
 use super::types::{Leader, LogId, Member, Proposal, SnapshotMeta, TypeConfig};
-use super::{codec, metrics, state_machine};
+use super::{metrics, state_machine};
 
 /// Why Raft did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +128,7 @@ pub(super) struct Inner {
     pub(super) sending: Sending,
     /// Held by the one snapshot that is being taken in.
     pub(super) taking: tokio::sync::Mutex<()>,
+    pub(super) clocks: Clocks,
 }
 
 impl std::fmt::Debug for Handle {
@@ -179,6 +182,27 @@ impl Handle {
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.0.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.0.options.id)
+    }
+
+    /// Why this node's clock is not fit to stamp entries just now, if it is not. To be asked right before it is used.
+    pub fn unfit(&self) -> Option<Unfit> {
+        self.0.clocks.unfit(None)
+    }
+
+    /// What is wrong with this node's clock, or with the leader's: an alarm for operators.
+    pub fn clock_problem(&self) -> Option<String> {
+        let leader = self.leader()?.id;
+        if leader == self.id() {
+            return self.unfit().map(|unfit| unfit.to_string());
+        }
+        let ahead = self.0.clocks.ahead(leader)?;
+        let skew = self.0.options.agreement.skew;
+        (ahead.unsigned_abs() > skew.millis()).then(|| {
+            format!(
+                "the leader's clock is {ahead:+} ms from this node's, and at most {skew} are allowed: this node votes for nothing; \
+                 set the clocks right (NTP)"
+            )
+        })
     }
 
     /// Tells who leads whenever that changes from now on; none when Raft has stopped.
@@ -238,11 +262,14 @@ impl Handle {
     ///
     /// If the message is refused, or Raft has stopped.
     pub async fn append_entries(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
+        let (time, request) = message::untimed(request)?;
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
         guard::check_history(self.committed().await?.as_ref(), &request)?;
+        self.0.clocks.heard(from, time, None);
+        guard::check_times(&request, self.0.clocks.latest())?;
         let answer = Box::pin(self.0.raft.append_entries(request)).await;
-        Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
     }
 
     /// Answers a candidate's call that the member `from` has proved to have sent.
@@ -251,13 +278,20 @@ impl Handle {
     ///
     /// If the message is refused, this node is [`recovering`](Self::recovering), or Raft has stopped.
     pub async fn vote(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
+        let (time, request) = message::untimed(request)?;
         let request: Elect = message::decode(request)?;
         guard::check_vote(from, &request)?;
         if let Some(reason) = self.recovering() {
             return Err(Refusal::Recovering(reason));
         }
+        self.0.clocks.heard(from, time, None);
+        self.0.clocks.check_candidate(time)?;
         let answer = Box::pin(self.0.raft.vote(request)).await;
-        Ok(message::encode(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)?)
+        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
+    }
+
+    fn answer(&self, answer: &impl Encode) -> Result<Bytes, Refusal> {
+        Ok(message::timed(self.0.clocks.now(), &message::encode(answer)?))
     }
 
     /// Takes a snapshot, in the chunks in which the transport was given it, that the member `from` has proved
@@ -343,6 +377,18 @@ impl Handle {
 
     pub(super) fn inner(&self) -> &Inner {
         &self.0
+    }
+
+    pub(super) fn log(&self) -> &LogStore {
+        &self.0.log
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(super) fn clocks(&self) -> &Clocks {
+        &self.0.clocks
     }
 }
 

@@ -26,6 +26,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use fairpost_proto::entry;
 use fairpost_proto::ids::Timestamp;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, CommittedLeaderId, EntryPayload, LogState, OptionalSend, RaftLogReader};
@@ -229,6 +230,21 @@ impl LogStore {
     fn meta<T: Encode>(&self, key: &'static str) -> Result<Option<T>, Error> {
         let value = self.db.get(META, key)?;
         value.map(|value| T::decode(value).map_err(|source| damaged(key, source))).transpose()
+    }
+
+    /// This node's clock.
+    pub(super) fn clock(&self) -> Clock {
+        Arc::clone(&self.clock)
+    }
+
+    /// The latest time with which an entry from `from` on is stamped; none if there is none.
+    pub(super) fn latest_stamp(&self, from: u64) -> Result<Option<Timestamp>, Error> {
+        let entries = self.entries(from, None, READ_BYTES)?;
+        let stamps = entries.iter().filter_map(|entry| match &entry.payload {
+            EntryPayload::Normal(proposal) => entry::stamped(&proposal.0),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        });
+        Ok(stamps.max())
     }
 
     fn last(&self) -> Result<Option<LogId>, Error> {

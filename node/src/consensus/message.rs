@@ -12,8 +12,11 @@
 //! | vote's answer | vote; granted 8; (last log id)? |
 //! | snapshot, first chunk | vote; (last log id)?; stored membership; name of the snapshot, text |
 //! | snapshot's answer | vote |
+//!
+//! Appends, votes and their answers travel behind their sender's clock: milliseconds since 1970, 64 bits.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use fairpost_proto::ids::Timestamp;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
@@ -22,6 +25,8 @@ use super::codec::{Encode, Error, Reader, put_text};
 use super::types::{Entry, SnapshotMeta, TypeConfig, Vote};
 
 const VERSION: u8 = 1;
+/// The sender's clock.
+const TIME_BYTES: usize = 8;
 /// More entries than a leader sends at once.
 const MAX_ENTRIES: u64 = 65_536;
 /// Its length, its log id and its kind.
@@ -51,6 +56,22 @@ pub(super) fn encode(message: &impl Encode) -> Result<Bytes, Error> {
     to.put_u8(VERSION);
     message.write(&mut to)?;
     Ok(to.freeze())
+}
+
+/// The message with the sender's clock in front.
+pub(super) fn timed(now: Timestamp, message: &Bytes) -> Bytes {
+    let mut to = BytesMut::with_capacity(TIME_BYTES + message.len());
+    to.put_u64(now.millis());
+    to.put_slice(message);
+    to.freeze()
+}
+
+/// The sender's clock, and the message behind it.
+pub(super) fn untimed(mut bytes: Bytes) -> Result<(Timestamp, Bytes), Error> {
+    let found = bytes.len();
+    let millis =
+        bytes.try_get_u64().map_err(|_| Error::Short { expected: TIME_BYTES as u64, found: found as u64 })?;
+    Ok((Timestamp::from_millis(millis).ok_or(Error::Time { found: millis })?, bytes))
 }
 
 /// The message in these bytes.

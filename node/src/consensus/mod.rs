@@ -26,8 +26,10 @@
 //! - A peer's message never makes this node panic, and never puts a hole in its log (tests in `message` and
 //!   [`guard`]).
 
+pub mod clocks;
 mod codec;
 mod extent;
+mod fitness;
 pub mod guard;
 mod handle;
 mod log_store;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, StreamExt as _};
 use openraft::error::{
@@ -16,7 +16,8 @@ use openraft::{OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::codec;
+use super::clocks::Clocks;
+use super::codec::{self, Encode};
 use super::message::{self, Append, Appended, Elect, Elected, Install, Installed};
 use super::snapshot::{self, SnapshotData};
 use super::transport::{Error, Transport};
@@ -46,6 +47,7 @@ pub(super) struct Network<T> {
     transport: T,
     pause: Duration,
     sending: Sending,
+    clocks: Clocks,
 }
 
 /// Counts the snapshots that are being sent: meanwhile the log behind them is not purged, so that their receivers can go
@@ -76,8 +78,8 @@ impl Drop for Sent {
 
 impl<T> Network<T> {
     /// Over this transport; a member that gives no answer is left alone for `pause`.
-    pub(super) const fn new(transport: T, pause: Duration, sending: Sending) -> Self {
-        Self { transport, pause, sending }
+    pub(super) const fn new(transport: T, pause: Duration, sending: Sending, clocks: Clocks) -> Self {
+        Self { transport, pause, sending, clocks }
     }
 }
 
@@ -107,6 +109,20 @@ fn garbled(error: &codec::Error) -> Failure {
     Unreachable::new(error).into()
 }
 
+impl<T> Connection<T> {
+    fn write(&self, message: &impl Encode) -> Result<Bytes, Failure> {
+        let message = message::encode(message).map_err(|error| garbled(&error))?;
+        Ok(message::timed(self.network.clocks.now(), &message))
+    }
+
+    fn read<M: Encode>(&self, answer: Result<Bytes, Error>, asked: Instant) -> Result<M, Failure> {
+        let answer = answer.map_err(|error| failed(&error))?;
+        let (time, answer) = message::untimed(answer).map_err(|error| garbled(&error))?;
+        self.network.clocks.heard(self.to, time, Some(asked));
+        message::decode(answer).map_err(|error| garbled(&error))
+    }
+}
+
 impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
     async fn append_entries(&mut self, request: Append, _: RPCOption) -> Result<Appended, Failure> {
         // The log was purged between openraft's choice of entries and its reading them: it must choose again.
@@ -118,16 +134,16 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
                 request.prev_log_id
             ))));
         }
-        let request = message::encode(&request).map_err(|error| garbled(&error))?;
+        let (request, asked) = (self.write(&request)?, Instant::now());
         let transport = &self.network.transport;
         let answer = transport.append_entries(self.to, &self.member, request).await;
-        message::decode(answer.map_err(|error| failed(&error))?).map_err(|error| garbled(&error))
+        self.read(answer, asked)
     }
 
     async fn vote(&mut self, request: Elect, _: RPCOption) -> Result<Elected, Failure> {
-        let request = message::encode(&request).map_err(|error| garbled(&error))?;
+        let (request, asked) = (self.write(&request)?, Instant::now());
         let answer = self.network.transport.vote(self.to, &self.member, request).await;
-        message::decode(answer.map_err(|error| failed(&error))?).map_err(|error| garbled(&error))
+        self.read(answer, asked)
     }
 
     async fn full_snapshot(

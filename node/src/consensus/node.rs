@@ -7,6 +7,8 @@ use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::clocks::{Agreement, Clocks};
+use super::fitness;
 use super::handle::{self, Error, Handle};
 use super::log_store::LogStore;
 use super::machine::{Machine, Snapshots};
@@ -32,6 +34,8 @@ pub struct Options {
     pub proposal_bytes: usize,
     /// How long a proposal may wait for its outcome.
     pub proposal_timeout: Duration,
+    /// How far members' clocks may differ, and how many must agree with a leader's.
+    pub agreement: Agreement,
 }
 
 impl Options {
@@ -45,6 +49,7 @@ impl Options {
             batch_entries: 64,
             proposal_bytes: 4 << 20,
             proposal_timeout: Duration::from_secs(10),
+            agreement: Agreement::NONE,
         }
     }
 
@@ -86,7 +91,8 @@ pub async fn start<M: Machine, T: Transport>(
         machine.applied().and_then(state_machine::position).map_err(|error| fatal(error.to_string()))?;
     let lost = log.settle(applied).await.map_err(|error| fatal(error.to_string()))?;
     let sending = Sending::default();
-    let network = Network::new(transport, options.heartbeat, sending.clone());
+    let clocks = Clocks::new(log.clock(), options.agreement);
+    let network = Network::new(transport, options.heartbeat, sending.clone(), clocks.clone());
     let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(Arc::clone(&machine)));
     // openraft's own future is too large for the stack of most callers.
     let raft = Box::pin(raft).await.map_err(|error| fatal(error.to_string()))?;
@@ -99,8 +105,9 @@ pub async fn start<M: Machine, T: Transport>(
     }
     let machine = machine as Arc<dyn Snapshots>;
     let taking = tokio::sync::Mutex::new(());
-    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking };
+    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks };
     let handle = Handle::new(inner);
+    tokio::spawn(fitness::watch(handle.clone()));
     if recovering.borrow().is_some() {
         tokio::spawn(recover(handle.clone(), recovering));
     }

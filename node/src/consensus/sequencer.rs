@@ -148,6 +148,11 @@ impl Service {
     }
 
     async fn propose(&self, commands: &[Command]) -> Result<Vec<CommandResult>, Error> {
+        if let Some(unfit) = self.options.raft.unfit() {
+            // Another node will lead: until then the commands are handed in again.
+            tracing::debug!(%unfit, "no entry is stamped");
+            return Err(Error::NotLeader { leader: None });
+        }
         let state = self.options.ledger.state();
         let batch = entry::write_batch(commands);
         let head = Head {

@@ -23,6 +23,17 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// The file system is read-only: mounted so, or turned so by an error of the disk.
+    #[error(
+        "the disk of {} is read-only: {reason}; see why (an error of the disk turns its file system read-only: check it), \
+         make it writable and start this node again", path.display()
+    )]
+    ReadOnly {
+        /// What could not be written.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// No space is left.
     #[error("the disk of {} is full: {reason}; free some space and start this node again", path.display())]
     DiskFull {
@@ -127,9 +138,8 @@ impl Error {
     pub(super) fn io(path: &Path, error: &io::Error) -> Self {
         let (path, reason) = (path.to_owned(), error.to_string());
         match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::NotWritable { path, reason }
-            }
+            io::ErrorKind::PermissionDenied => Self::NotWritable { path, reason },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, reason },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, reason },
             _ => Self::Failed { path, reason },
         }
@@ -143,7 +153,9 @@ impl Error {
         let says = |text: &str| reason.contains(text);
         if says("No space left on device") || says("Disk quota exceeded") {
             Self::DiskFull { path, reason }
-        } else if says("Permission denied") || says("Read-only file system") {
+        } else if says("Read-only file system") {
+            Self::ReadOnly { path, reason }
+        } else if says("Permission denied") {
             Self::NotWritable { path, reason }
         } else if says("lock hold by current process") || says("While lock file") {
             Self::InUse { path }

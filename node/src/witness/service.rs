@@ -407,8 +407,9 @@ impl Inner {
         if !self.tallies.lock().contains_key(&sequence)
             && let Some(block) = self.options.ledger.block(sequence)?
         {
-            self.load(block)?;
+            // Before: what is taken up is likely to be the oldest, and complete.
             self.forget();
+            self.load(block)?;
         }
         Ok(())
     }
@@ -416,8 +417,15 @@ impl Inner {
     /// The leaf of a decided exchange, if its certificate is stored.
     fn certified_leaf(&self, exchange: &Exchange) -> Result<Option<Leaf>, Error> {
         self.take_up(exchange.sequence)?;
-        let tallies = self.tallies.lock();
-        Ok(tallies.get(&exchange.sequence).and_then(|tally| tally.stored(exchange.place as usize)).copied())
+        let place = exchange.place as usize;
+        if let Some(tally) = self.tallies.lock().get(&exchange.sequence) {
+            return Ok(tally.stored(place).copied());
+        }
+        // Forgotten in between, for another's sake: so it is complete. Whoever waited for it would wait for ever.
+        let Some(block) = self.options.ledger.block(exchange.sequence)? else { return Ok(None) };
+        let mut tally = Tally::new(block);
+        tally.restore(&self.options.view, self.store.certificate(tally.block())?);
+        Ok(tally.stored(place).copied())
     }
 
     /// Counts one vote; `true` if it was new.

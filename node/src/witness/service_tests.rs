@@ -276,6 +276,33 @@ async fn lost_votes_are_asked_for_and_without_a_quorum_there_is_no_share() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_exchange_is_found_at_once_however_many_came_since() {
+    let cluster = Cluster::start().await;
+    let old = cluster.order(1, Verdict::Released).await;
+    let witness = &cluster.members[0].witness;
+    // Entries that decide nothing new; and now and then one that does, upon which the oldest leave memory.
+    for number in 2..6 {
+        for _ in 0..270 {
+            cluster.order(1, Verdict::Released).await;
+        }
+        let new = cluster.order(number, Verdict::Released).await;
+        witness.certified(&new).await.unwrap();
+        let at_once = tokio::time::timeout(Duration::from_secs(5), witness.certified(&old)).await;
+        at_once.expect("an exchange that was certified long ago").unwrap();
+    }
+    // Just before the oldest would leave again, at every fill of memory.
+    for _ in 0..300 {
+        cluster.order(1, Verdict::Released).await;
+        let last = cluster.members[0].ledger.state().sequence;
+        while witness.voted().unwrap() < last {
+            tokio::task::yield_now().await;
+        }
+        let at_once = tokio::time::timeout(Duration::from_secs(5), witness.certified(&old)).await;
+        at_once.expect("an exchange that was certified long ago").unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_share_without_its_store_does_not_sign() {
     let world = World::new();

@@ -67,6 +67,14 @@ pub enum Error {
         /// The address.
         host: IpAddr,
     },
+    /// The addresses are not one for each node.
+    #[error("{found} addresses for {expected} nodes; give one for each, or one host for all")]
+    Hosts {
+        /// How many nodes.
+        expected: usize,
+        /// How many addresses.
+        found: usize,
+    },
     /// There is something in the folder.
     #[error(
         "{folder} is not empty (it holds {found}); nothing was changed: choose another folder, or remove this one first"
@@ -135,6 +143,8 @@ pub struct Options {
     pub faults: Option<usize>,
     /// The address at which all nodes listen.
     pub host: IpAddr,
+    /// An address for each node in turn, for machines or network namespaces of their own; none: all at `host`.
+    pub hosts: Vec<IpAddr>,
     /// Node `i` (from 1) serves gRPC at this port + i, and metrics [`METRICS_OFFSET`] above.
     pub base_port: u16,
     /// The rules.
@@ -150,6 +160,7 @@ impl Options {
             nodes: 4,
             faults: None,
             host: IpAddr::from([127, 0, 0, 1]),
+            hosts: vec![],
             base_port: 7400,
             parameters: Parameters::default(),
         }
@@ -192,8 +203,13 @@ struct Keys {
 pub fn run(options: &Options, now: Timestamp) -> Result<Made, Error> {
     let faults = options.faults.unwrap_or(Quorum::most_faults(options.nodes));
     let quorum = Quorum::new(options.nodes, faults)?;
-    if options.host.is_unspecified() || options.host.is_multicast() {
-        return Err(Error::Host { host: options.host });
+    let (expected, found) = (options.nodes, options.hosts.len());
+    if found != 0 && found != expected {
+        return Err(Error::Hosts { expected, found });
+    }
+    let mut hosts = options.hosts.iter().chain([&options.host]);
+    if let Some(host) = hosts.find(|host| host.is_unspecified() || host.is_multicast()) {
+        return Err(Error::Host { host: *host });
     }
     let nodes = plan(options)?;
     let mut files = files::Files::in_empty(&options.folder)?;
@@ -214,8 +230,9 @@ fn plan(options: &Options) -> Result<Vec<Node>, Error> {
                 u16::try_from(port).map_err(|_| Error::Ports { nodes, base, last })
             };
             let name = format!("n{number:0width$}");
+            let host = options.hosts.get(number - 1).copied().unwrap_or(options.host);
             Ok(Node {
-                listen: SocketAddr::new(options.host, port(0)?),
+                listen: SocketAddr::new(host, port(0)?),
                 // Metrics have no TLS, and never leave the machine.
                 metrics: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(METRICS_OFFSET)?),
                 config: options.folder.join(&name).join(files::CONFIG),
@@ -288,6 +305,9 @@ fn sign(genesis: View, shares: &[KeyShare]) -> Result<Trust, Error> {
 impl Error {
     /// Whether the options were wrong, rather than something that they met with.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Quorum(_) | Self::Ports { .. } | Self::Host { .. } | Self::View(_))
+        matches!(
+            self,
+            Self::Quorum(_) | Self::Ports { .. } | Self::Host { .. } | Self::Hosts { .. } | Self::View(_)
+        )
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use fairpost_proto::ids::Timestamp;
 use futures::{StreamExt as _, stream};
 use openraft::CommittedLeaderId;
 use tokio::time::timeout;
@@ -40,10 +41,12 @@ async fn forged_messages_reach_nothing() {
     let handle = &server.handle;
     let vote = Vote::new_committed(9, 2);
     let forged = Append { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
-    let forged = message::encode(&forged).unwrap();
+    let now = Timestamp::from_millis(1).unwrap();
+    let forged = message::timed(now, &message::encode(&forged).unwrap());
     let refused = Err(Refusal::Guarded(Violation::NotTheSender { expected: 2, found: 3 }));
     assert_eq!(handle.append_entries(3, forged.clone()).await, refused);
     let elect = message::encode(&Elect { vote: Vote::new(9, 2), last_log_id: None }).unwrap();
+    let elect = message::timed(now, &elect);
     assert_eq!(handle.vote(3, elect).await, refused);
     let head = message::encode(&Install { vote, meta: SnapshotMeta::default() }).unwrap();
     let sent = stream::iter([Ok::<_, Infallible>(head)]);
