@@ -22,7 +22,7 @@ use crate::ledger::tests::Memory as LedgerMemory;
 use crate::ledger::{Block, Exchange, State};
 use crate::membership::ShareFile;
 use crate::store::{
-    Column, Database, Durability, Folder, Handle, Identity, Ledger, Memory, Ops, Store, Writer,
+    self, Column, Database, Durability, Folder, Handle, Home, Identity, Ledger, Memory, Ops, Store, Writer,
 };
 use crate::testing::{World, after};
 use crate::witness::store::Store as WitnessStore;
@@ -75,6 +75,10 @@ impl Disk {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("db"), columns, &Memory::new(8 << 20)).unwrap();
         let (writer, _) = Writer::start(database.clone(), store, |_| {}).unwrap();
+        Self::of(database, writer, folder)
+    }
+
+    fn of(database: Database, writer: Handle, folder: tempfile::TempDir) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { database, writer, runtime, folder }
     }
@@ -105,24 +109,31 @@ fn stored<E: Display>(
 #[test]
 fn values_in_the_ledgers_database() {
     let memory = ledger();
-    let disk = Arc::new(Disk::new(Store::Ledger, Ledger::COLUMNS));
-    let open = |disk: &Disk| Ledger::open(disk.database.clone(), disk.writer.clone());
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let identity = Identity { node: "n1".into(), cluster: world.view.cluster() };
+    let home = Arc::new(Folder::open(folder.path(), &identity).unwrap());
+    let ledger = Ledger::open(Home::new(home, Memory::new(8 << 20), |error| panic!("{error}"))).unwrap();
+    let (database, writer) = ledger.raw();
+    let disk = Arc::new(Disk::of(database, writer, folder));
     let exchange = memory.exchanges.values().next().unwrap().clone();
     let id = exchange.leaf.exchange;
-    let ledger = open(&disk).unwrap();
-    let blocks = ledger.clone();
-    let opened = Arc::clone(&disk);
+    let packed = store::pack(&exchange);
+    for (digest, certificate) in &packed.certificates {
+        disk.put("certificates", digest.as_bytes(), certificate);
+    }
+    let (blocks, states) = (ledger.clone(), ledger.clone());
     let places = &["is damaged", "damaged"];
     run(vec![
         stored("ledger-db-exchange", &disk, "exchanges", id.as_bytes(), move || {
             ledger.exchange(&id).map(drop)
         })
-        .seed(exchange.to_bytes())
+        .seed(packed.record.clone())
         .places(places),
         stored("ledger-db-block", &disk, "blocks", &1_u64.to_be_bytes(), move || blocks.block(1).map(drop))
             .seed(memory.blocks[0].to_bytes())
             .places(places),
-        stored("ledger-db-state", &disk, "meta", b"state", move || open(&opened).map(drop))
+        stored("ledger-db-state", &disk, "meta", b"state", move || states.stored_state().map(drop))
             .seed(memory.state.to_bytes())
             .places(places),
     ]);

@@ -73,13 +73,23 @@ impl Ledger {
     /// Opens the ledger of this folder, and reads where it stands.
     pub fn open(home: Home) -> Result<Self, Error> {
         let current = home.current()?;
-        let state = match current.database.get(META, STATE)? {
-            Some(bytes) => parse(&current.database, State::parse(&bytes))?,
-            None => State::empty(),
-        };
+        let state = stored_state(&current.database)?;
         let (sequence, current) = (watch::Sender::new(state.sequence), ArcSwap::from_pointee(current));
         let (state, read, staging) = (RwLock::new(state), Arc::default(), Arc::default());
         Ok(Self(Arc::new(Inner { home, current, state, sequence, read, staging })))
+    }
+
+    /// Its database and writer, for tests that spoil what is stored.
+    #[cfg(test)]
+    pub(crate) fn raw(&self) -> (Database, super::Handle) {
+        let current = self.generation();
+        (current.database.clone(), current.writer.clone())
+    }
+
+    /// The state as it is stored, for the same tests.
+    #[cfg(test)]
+    pub(crate) fn stored_state(&self) -> Result<State, Error> {
+        stored_state(&self.generation().database)
     }
 
     /// Writes and syncs what is queued; nothing is written after that.
@@ -409,6 +419,13 @@ pub(super) fn put_exchange(ops: &mut Ops, database: &Database, exchange: &Exchan
     }
     ops.put(EXCHANGES, exchange.leaf.exchange.as_bytes(), packed.record);
     Ok(())
+}
+
+fn stored_state(database: &Database) -> Result<State, Error> {
+    match database.get(META, STATE)? {
+        Some(bytes) => parse(database, State::parse(&bytes)),
+        None => Ok(State::empty()),
+    }
 }
 
 fn node_key(level: u8, index: u64) -> Vec<u8> {

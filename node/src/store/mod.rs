@@ -41,6 +41,8 @@ pub use folder::{Folder, Identity};
 pub use generation::{Home, Ready, Staging};
 pub use ledger::{Ledger, Record, Records, Step, VerifiedToken};
 pub use ops::Ops;
+#[cfg(test)]
+pub(crate) use packed::pack;
 pub(crate) use writer::Sink;
 pub use writer::{Durability, Handle, Writer};
 

@@ -32,13 +32,13 @@ const SEQUENCE_16: [u8; 2] = [0x30, 0x82];
 const HEAD: usize = 4;
 
 /// An exchange's record, and the certificates that were taken out of it.
-pub(super) struct Packed<'e> {
-    pub(super) record: Vec<u8>,
-    pub(super) certificates: Vec<(Digest, &'e [u8])>,
+pub(crate) struct Packed<'e> {
+    pub(crate) record: Vec<u8>,
+    pub(crate) certificates: Vec<(Digest, &'e [u8])>,
 }
 
 /// The record of an exchange.
-pub(super) fn pack(exchange: &Exchange) -> Packed<'_> {
+pub(crate) fn pack(exchange: &Exchange) -> Packed<'_> {
     let (leaf, mut certificates) = (&exchange.leaf, Vec::new());
     let mut writer = Writer::new();
     writer.array(if exchange.dropped.is_some() { 8 } else { 7 });
