@@ -518,9 +518,4 @@ impl service::FirstSeen for consensus::LogStore {
             }
         }
     }
-
-    fn first_kept(&self) -> u64 {
-        // Where that can't be told, each entry is looked up.
-        Self::first_kept(self).unwrap_or_default()
-    }
 }

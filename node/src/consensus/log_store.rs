@@ -147,7 +147,7 @@ impl LogStore {
     /// # Errors
     ///
     /// If the disk fails, or what it says is damaged.
-    pub fn first_kept(&self) -> Result<u64, Error> {
+    pub(super) fn first_kept(&self) -> Result<u64, Error> {
         Ok(self.meta::<LogId>(PURGED)?.map_or(0, |purged| purged.index.saturating_add(1)))
     }
 

@@ -162,7 +162,7 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         };
         let _sent = self.network.sending.one();
         let (taken, progress) = watch::channel(());
-        let chunks = snapshot::chunks(source).inspect(move |_| taken.send_replace(()));
+        let chunks = snapshot::chunks(source).inspect(move |_| taken.send_modify(|()| ()));
         let chunks = stream::iter(iter::once(head)).chain(chunks).boxed();
         let sent = self.network.transport.install_snapshot(self.to, &self.member, chunks);
         let answer = tokio::select! {

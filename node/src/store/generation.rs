@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tracing::warn;
 
-use super::ledger::{MEMBERSHIP, META, POSITION, STATE, TOKENS, put_block, put_exchange, put_nodes};
+use super::ledger::{MEMBERSHIP, META, POSITION, STATE, TAKEN, TOKENS, put_block, put_exchange, put_nodes};
 use super::{Column, Database, Durability, Error, Folder, Handle, Ledger, Memory, Ops, Order, Store, Writer};
 use crate::ledger::{Exchange, State, Verified};
 
@@ -174,6 +174,7 @@ impl Staging {
             }
         }
         self.ops.put(META, STATE, state.to_bytes());
+        self.ops.put(META, TAKEN, state.sequence.to_be_bytes().to_vec());
         self.generation.writer.write(std::mem::take(&mut self.ops), Durability::Synced).await?;
         Ok(Ready { ledger: self.ledger, generation: self.generation, state, _turn: self.turn })
     }

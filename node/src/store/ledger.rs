@@ -11,7 +11,7 @@
 //! ([`Ledger::commit`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub(super) const META: Column = Column::new("meta");
 pub(super) const STATE: &[u8] = b"state";
 pub(super) const POSITION: &[u8] = b"position";
 pub(super) const MEMBERSHIP: &[u8] = b"membership";
+/// Sequence of the last entry that came by snapshot.
+pub(super) const TAKEN: &[u8] = b"taken";
 const PROBE: &[u8] = b"probe";
 /// Sequence of the first block whose exchanges still have their signed bytes.
 const DROPPED: &[u8] = b"dropped";
@@ -62,6 +64,7 @@ struct Inner {
     sequence: watch::Sender<u64>,
     /// Snapshots that are being read: meanwhile nothing that they may still read is dropped.
     read: Arc<AtomicUsize>,
+    taken: AtomicU64,
     /// Held by the one database beside this one.
     staging: Arc<Mutex<()>>,
 }
@@ -74,9 +77,11 @@ impl Ledger {
     pub fn open(home: Home) -> Result<Self, Error> {
         let current = home.current()?;
         let state = stored_state(&current.database)?;
+        let taken = current.database.get(META, TAKEN)?.and_then(|bytes| bytes.try_into().ok());
+        let taken = AtomicU64::new(taken.map_or(0, u64::from_be_bytes));
         let (sequence, current) = (watch::Sender::new(state.sequence), ArcSwap::from_pointee(current));
         let (state, read, staging) = (RwLock::new(state), Arc::default(), Arc::default());
-        Ok(Self(Arc::new(Inner { home, current, state, sequence, read, staging })))
+        Ok(Self(Arc::new(Inner { home, current, state, sequence, read, taken, staging })))
     }
 
     /// Its database and writer, for tests that spoil what is stored.
@@ -117,6 +122,7 @@ impl Ledger {
         let old = {
             let mut held = self.0.state.write();
             *held = state;
+            self.0.taken.store(sequence, Ordering::SeqCst);
             self.0.current.swap(Arc::new(generation))
         };
         self.0.sequence.send_replace(sequence);
@@ -131,6 +137,11 @@ impl Ledger {
     /// Tells the sequence of the last entry, whenever there is another.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.sequence.subscribe()
+    }
+
+    /// Sequence of the last entry that this node has from a snapshot; 0 if there is none. It never applied those.
+    pub fn taken(&self) -> u64 {
+        self.0.taken.load(Ordering::SeqCst)
     }
 
     /// The exchange, if it is decided.

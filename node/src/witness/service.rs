@@ -86,8 +86,6 @@ pub trait Peers: Send + Sync + 'static {
 pub trait FirstSeen: Send + Sync + 'static {
     /// The time at which the entry at this index was first in this node's log; none if that is not known.
     fn first_seen(&self, index: u64) -> Option<Timestamp>;
-    /// The first index that the log may have an entry at. Entries before were purged, or never were here.
-    fn first_kept(&self) -> u64;
 }
 
 /// What the witness needs.
@@ -162,7 +160,7 @@ impl Service {
             let last = *ledger.borrow_and_update();
             // Entries first: a vote on an entry that is not decided here can't be counted.
             while next <= last {
-                next = self.skip(next, last)?;
+                next = self.skip(next, last);
                 next = self.vote(next, last).await?;
             }
             tokio::select! {
@@ -186,26 +184,12 @@ impl Service {
     ///
     /// The last of those from a snapshot is not passed over: the ballot on it is empty, but vouches for the log up to
     /// there, which this node has rebuilt for itself, and with that for the next node that takes a snapshot.
-    fn skip(&self, next: u64, last: u64) -> Result<u64, Error> {
+    fn skip(&self, next: u64, last: u64) -> u64 {
         let recent = last.saturating_sub(KEPT as u64).max(next);
         if !self.inner.handle_may_sign() {
-            return Ok(recent);
+            return recent;
         }
-        // A single entry has just come.
-        let kept = if next < last { self.inner.options.log.first_kept() } else { 0 };
-        if !self.inner.before(next, kept)? {
-            return Ok(next);
-        }
-        let (mut from, mut to) = (next, last);
-        // `from` lies before the log's begin; whatever lies behind `to` does not.
-        while from < to {
-            let middle = to - (to - from) / 2;
-            if self.inner.before(middle, kept)? {
-                from = middle;
-            } else {
-                to = middle - 1;
-            }
-        }
+        let from = self.inner.options.ledger.taken().min(last).max(next);
         if from > next {
             info!(
                 from = next,
@@ -214,7 +198,7 @@ impl Service {
             );
             metrics::skipped(from - next);
         }
-        Ok(from)
+        from
     }
 
     /// Takes up entries that were voted on before a restart and lack a certificate.
@@ -340,15 +324,6 @@ impl Service {
 impl Inner {
     fn handle_may_sign(&self) -> bool {
         self.standing == Standing::Open
-    }
-
-    /// Whether the entry with this sequence lies before `kept` in the log.
-    fn before(&self, sequence: u64, kept: u64) -> Result<bool, Error> {
-        // The common case, without a look at the ledger.
-        if kept == 0 {
-            return Ok(false);
-        }
-        Ok(self.options.ledger.block(sequence)?.is_some_and(|block| block.index < kept))
     }
 
     /// The leaves of a block that this server may vote for.

@@ -105,10 +105,6 @@ impl FirstSeen for SeenAtOnce {
     fn first_seen(&self, index: u64) -> Option<Timestamp> {
         self.0.lock().get(index as usize - 1).copied()
     }
-
-    fn first_kept(&self) -> u64 {
-        0
-    }
 }
 
 /// Vouches for no snapshot: there is none here.
