@@ -147,15 +147,109 @@ impl Default for Raft {
 pub struct Limits {
     /// How long, in milliseconds, a request may take when its caller sets no deadline.
     pub request_millis: u64,
-    /// How many requests are served at once.
+    /// How many requests of parties are held at once, whether they wait or are served.
     pub concurrent_requests: usize,
+    /// How many of them may come from one source: an IPv4 address, or an IPv6 network of 64 bits.
+    pub requests_per_source: usize,
+    /// How many of them may be of one party, or of one connection over which nobody has proven to be anybody.
+    pub requests_per_party: usize,
+    /// How many of a party's requests are served at once; the others wait.
+    pub working_per_party: usize,
+    /// How many requests may be under way on one connection.
+    pub requests_per_connection: u32,
+    /// How many connections there may be in all, members' and operators' not counted.
+    pub connections: usize,
+    /// How many of them may come from one source.
+    pub connections_per_source: usize,
+    /// How many TLS handshakes may be under way.
+    pub handshakes: usize,
+    /// How long, in milliseconds, a TLS handshake may take.
+    pub handshake_millis: u64,
+    /// How long, in milliseconds, a new connection may be without a request; members' and operators' may for ever.
+    pub first_request_millis: u64,
+    /// The same for one that has had requests.
+    pub idle_millis: u64,
     /// How many commands are ordered in one entry.
     pub batch: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { request_millis: 10_000, concurrent_requests: 1024, batch: 256 }
+        Self {
+            request_millis: 10_000,
+            concurrent_requests: 1024,
+            requests_per_source: 512,
+            requests_per_party: 64,
+            working_per_party: 8,
+            requests_per_connection: 256,
+            connections: 4096,
+            connections_per_source: 128,
+            handshakes: 512,
+            handshake_millis: 5000,
+            first_request_millis: 10_000,
+            idle_millis: 300_000,
+            batch: 256,
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), String> {
+        let Self {
+            request_millis,
+            concurrent_requests,
+            requests_per_source,
+            requests_per_party,
+            working_per_party,
+            requests_per_connection,
+            connections,
+            connections_per_source,
+            handshakes,
+            handshake_millis,
+            first_request_millis,
+            idle_millis,
+            batch,
+        } = *self;
+        let most = fairpost_proto::entry::MAX_COMMANDS;
+        if batch == 0 || batch > most {
+            return Err(format!("limits.batch is {batch}; expected 1 to {most}"));
+        }
+        let times = [
+            ("request_millis", request_millis),
+            ("handshake_millis", handshake_millis),
+            ("first_request_millis", first_request_millis),
+            ("idle_millis", idle_millis),
+        ];
+        let counts = [
+            ("concurrent_requests", concurrent_requests),
+            ("requests_per_source", requests_per_source),
+            ("requests_per_party", requests_per_party),
+            ("working_per_party", working_per_party),
+            ("requests_per_connection", requests_per_connection as usize),
+            ("connections", connections),
+            ("connections_per_source", connections_per_source),
+            ("handshakes", handshakes),
+        ];
+        let zero = times.iter().find(|(_, value)| *value == 0).map(|(key, _)| key);
+        let zero = zero.or_else(|| counts.iter().find(|(_, value)| *value == 0).map(|(key, _)| key));
+        if let Some(key) = zero {
+            return Err(format!("limits.{key} is 0; expected 1 or more"));
+        }
+        // Each of these is a part of the one before.
+        let parts = [
+            ("concurrent_requests", concurrent_requests),
+            ("requests_per_source", requests_per_source),
+            ("requests_per_party", requests_per_party),
+            ("working_per_party", working_per_party),
+        ];
+        for ((whole, bound), (part, found)) in parts.iter().zip(parts.iter().skip(1)) {
+            if found > bound {
+                return Err(format!(
+                    "limits.{part} is {found}; expected at most limits.{whole} ({bound}), which it is a part of"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -234,14 +328,7 @@ impl Config {
                 raft.election_min_millis, raft.election_max_millis
             ));
         }
-        let most = fairpost_proto::entry::MAX_COMMANDS;
-        if self.limits.batch == 0 || self.limits.batch > most {
-            return Err(format!("limits.batch is {}; expected 1 to {most}", self.limits.batch));
-        }
-        if self.limits.concurrent_requests == 0 || self.limits.request_millis == 0 {
-            return Err("limits.concurrent_requests and limits.request_millis must not be 0".into());
-        }
-        Ok(())
+        self.limits.check()
     }
 }
 
@@ -292,6 +379,11 @@ mod tests {
         assert!(error.contains("400") && error.contains("600"), "{error}");
         let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\nmetrics_listen = '0.0.0.0:2'").unwrap_err();
         assert!(error.contains("loopback"), "{error}");
+        let error =
+            load("name = 'n1'\nlisten = '127.0.0.1:1'\n[limits]\nrequests_per_party = 513").unwrap_err();
+        assert!(error.contains("513") && error.contains("requests_per_source (512)"), "{error}");
+        let error = load("name = 'n1'\nlisten = '127.0.0.1:1'\n[limits]\nhandshakes = 0").unwrap_err();
+        assert!(error.contains("limits.handshakes is 0"), "{error}");
         assert!(load("name = ''\nlisten = '127.0.0.1:1'").is_err());
         assert!(load("listen = '127.0.0.1:1'").unwrap_err().contains("name"));
     }

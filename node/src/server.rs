@@ -31,6 +31,8 @@ use tonic::transport::Server;
 use tracing::{error, info};
 
 use crate::api::admin::AdminService;
+use crate::api::admission::Admission;
+use crate::api::admission::layer::Arrivals;
 use crate::api::auth::Gate;
 use crate::api::cluster::ClusterService;
 use crate::api::contact::Contact;
@@ -39,7 +41,7 @@ use crate::api::peer::PeerService;
 use crate::api::peers::{self, Peers};
 use crate::api::raft::{RaftService, RaftTransport};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::consensus::{self, purge, sequencer};
 use crate::health::{self, Health};
 use crate::machine::{self, LedgerMachine};
@@ -52,6 +54,14 @@ use crate::witness::{self, combine, service};
 
 /// How long requests under way may take after the node was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The most bytes of headers that a request may have.
+const HEADERS: u32 = 16 * 1024;
+/// How many requests may be taken back before they are looked at, and how many this side may break off, before the
+/// connection is closed.
+const RESETS: usize = 256;
+/// How many files the node may need for other things than connections of strangers: three databases, members.
+const FILES: usize = 1536;
 
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -261,7 +271,18 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
 
     let gate = Gate::new(Arc::clone(&view));
     let tls = server_config(&credentials).map_err(|error| Error::Tls(error.to_string()))?;
-    let incoming = Incoming::new(listener, Arc::new(ArcSwap::new(tls)), IncomingOptions::default());
+    let known = gate.clone();
+    let incoming = Incoming::knowing(
+        listener,
+        Arc::new(ArcSwap::new(tls)),
+        incoming_options(&config.limits),
+        Arc::new(move |peer| known.knows(peer)),
+    );
+    let admission = Admission::new(&config.limits);
+    let arrivals = Arrivals::new(Arc::clone(&admission), gate.clone(), &config.limits);
+    let sampling =
+        crate::api::metrics::sample(incoming.connections(), arrivals.clone(), Arc::clone(&admission));
+    let sampling = tokio::spawn(sampling);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(fairpost_api::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -269,21 +290,31 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         .map_err(|error| Error::Fatal(format!("reflection can't be set up: {error}")))?;
     let limit = Duration::from_millis(config.limits.request_millis);
     let router = Server::builder()
-        .concurrency_limit_per_connection(config.limits.concurrent_requests)
+        .max_concurrent_streams(config.limits.requests_per_connection)
+        .http2_max_header_list_size(HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(RESETS))
+        .http2_max_local_error_reset_streams(Some(RESETS))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
+        .layer(arrivals)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(
-            ExchangeServer::new(ExchangeService::new(contact.clone(), limit))
+            ExchangeServer::new(ExchangeService::new(contact.clone(), Arc::clone(&admission), limit))
                 .max_decoding_message_size(limits::PARTY_REQUEST),
         )
         .add_service(ClusterServer::new(ClusterService { name: config.name.clone(), trust }))
         .add_service(
-            PeerServer::new(PeerService { gate: gate.clone(), sequencer, witness })
-                .max_decoding_message_size(limits::PEER)
-                .max_encoding_message_size(limits::PEER),
+            PeerServer::new(PeerService {
+                gate: gate.clone(),
+                sequencer,
+                witness,
+                admission,
+                calls: PeerService::places(),
+            })
+            .max_decoding_message_size(limits::PEER)
+            .max_encoding_message_size(limits::PEER),
         )
         .add_service(
             ConsensusServer::new(RaftService::new(gate.clone(), raft.clone()))
@@ -322,6 +353,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         error!(problem, "stopping");
         reason = Some(problem);
     }
+    sampling.abort();
     raft.shutdown().await;
     for task in tasks {
         task.abort();
@@ -330,6 +362,38 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     disks.close().await?;
     info!("stopped");
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
+}
+
+fn incoming_options(limits: &Limits) -> IncomingOptions {
+    // Who fills all connections must not keep the databases from opening their files.
+    let files = open_files().unwrap_or(usize::MAX);
+    let most = files.saturating_sub(FILES).max(files / 4);
+    if most < limits.connections {
+        tracing::warn!(
+            files,
+            asked = limits.connections,
+            most,
+            "fewer connections than limits.connections asks \
+             for: the process may open too few files (ulimit -n)"
+        );
+    }
+    IncomingOptions {
+        handshake_timeout: Duration::from_millis(limits.handshake_millis),
+        max_handshakes: limits.handshakes,
+        max_handshakes_per_source: (limits.handshakes / 8).max(1),
+        max_connections: limits.connections.min(most),
+        max_connections_per_source: limits.connections_per_source,
+        first_request: Duration::from_millis(limits.first_request_millis),
+        idle: Duration::from_millis(limits.idle_millis),
+        ..IncomingOptions::default()
+    }
+}
+
+/// How many files this process may have open.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    soft.split_whitespace().next()?.parse().ok()
 }
 
 fn raft_options(index: u16, config: &Config, view: &View) -> consensus::Options {

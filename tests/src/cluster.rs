@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
 use fairpost_api::v1::admin_client::AdminClient;
 use fairpost_api::v1::{GetNodeStatusRequest, NodeStatus};
-use fairpost_node::config::Config;
+use fairpost_node::config::{Config, Limits};
 use fairpost_ops::operator::Operator;
 use fairpost_proto::trust::Trust;
 use tempfile::TempDir;
@@ -221,6 +221,21 @@ impl Cluster {
         let mut process = node.process.take().context("the node does not run")?;
         process.kill()?;
         process.wait()?;
+        Ok(())
+    }
+
+    /// The id of a node's process, if it runs.
+    pub fn process_id(&self, index: usize) -> Option<u32> {
+        self.nodes.get(index)?.process.as_ref().map(Child::id)
+    }
+
+    /// Changes the limits of all nodes; to be called before they start.
+    pub fn limit(&self, change: impl Fn(&mut Limits)) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            let mut config = Config::load(&node.config)?;
+            change(&mut config.limits);
+            std::fs::write(&node.config, config.to_toml()?)?;
+        }
         Ok(())
     }
 

@@ -39,6 +39,15 @@ impl Gate {
         Ok(index)
     }
 
+    /// Whether this is the certificate of a member or an operator.
+    pub fn knows(&self, certificate: &PeerCertificate) -> bool {
+        let key = certificate.identity_key_id();
+        let member = self.view.member_by_key(key).map(|(_, member)| &member.identity);
+        let operator =
+            || self.view.constitution().operators.iter().find(|operator| chain::key_id(operator) == key);
+        member.or_else(operator).is_some_and(|identity| certificate.speaks_for(identity).is_ok())
+    }
+
     /// That an operator or a member calls.
     pub fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let certificate = certificate(request)?;

@@ -43,6 +43,15 @@ pub fn unavailable(message: impl Into<String>) -> Status {
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
+/// There is too much to do. Asking again after `retry` helps, or another node.
+pub fn overloaded(what: &str, retry: Duration) -> Status {
+    metrics::rejected("overloaded");
+    let mut details = ErrorDetails::with_retry_info(Some(retry));
+    details.set_error_info("OVERLOADED", DOMAIN, HashMap::new());
+    let message = format!("{what}; ask again in {} ms, or ask another node", retry.as_millis());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// Time ran out. What was asked may still happen; asking again is safe.
 pub fn deadline(waited: Duration) -> Status {
     metrics::rejected("deadline");

@@ -1,13 +1,16 @@
 //! The service for senders and recipients.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fairpost_api::v1::exchange_server::Exchange as Service;
 use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
+use fairpost_proto::evidence;
 use fairpost_proto::ids::{Timestamp, Verdict};
 use fairpost_proto::request::Method;
 use tonic::{Request, Response, Status};
 
+use super::admission::{Admission, Client, Working};
 use super::contact::{Admitted, Contact};
 use super::error;
 use crate::clock;
@@ -17,19 +20,54 @@ use crate::store::VerifiedToken;
 /// The service over a contact.
 pub struct ExchangeService {
     contact: Contact,
+    admission: Arc<Admission>,
     limit: Duration,
+}
+
+/// A request that holds, and its turn at work.
+struct Taken {
+    admitted: Admitted,
+    evidence: Option<Vec<u8>>,
+    _turn: Working,
 }
 
 impl ExchangeService {
     /// Requests whose callers set no deadline, or a later one, end after `limit`.
-    pub const fn new(contact: Contact, limit: Duration) -> Self {
-        Self { contact, limit }
+    pub const fn new(contact: Contact, admission: Arc<Admission>, limit: Duration) -> Self {
+        Self { contact, admission, limit }
     }
 
-    fn admit(&self, method: Method, request: &PartyRequest) -> Result<(Admitted, Option<Vec<u8>>), Status> {
-        let evidence = Some(request.evidence.clone()).filter(|evidence| !evidence.is_empty());
-        let admitted = self.contact.admit(method, &request.request, &request.nro, evidence.as_deref())?;
-        Ok((admitted, evidence))
+    /// Checks what was signed, and the evidence for `verdict`, if that is still open; then waits for a turn at work.
+    async fn admit(
+        &self,
+        method: Method,
+        verdict: Option<Verdict>,
+        request: Request<PartyRequest>,
+    ) -> Result<Taken, Status> {
+        let client = Client::of(&request);
+        let PartyRequest { request, nro, evidence } = request.into_inner();
+        let evidence = Some(evidence).filter(|evidence| !evidence.is_empty());
+        let (contact, signed) = (self.contact.clone(), request.clone());
+        let checked = self.admission.check(&client, &request, move || {
+            let admitted = contact.admit(method, &signed, &nro, evidence.as_deref())?;
+            if let Some(verdict) = verdict
+                && !contact.stands(&admitted.exchange)?
+            {
+                // The contact checks it once more, and finds the signatures in memory.
+                evidence::check_evidence(
+                    &contact.view,
+                    verdict,
+                    &admitted.nro,
+                    evidence.as_deref(),
+                    admitted.now,
+                )
+                .map_err(|fault| error::evidence("evidence", &fault))?;
+            }
+            Ok((admitted, evidence))
+        });
+        let (admitted, evidence) = checked.await?;
+        let turn = self.admission.work(&client, &request).await?;
+        Ok(Taken { admitted, evidence, _turn: turn })
     }
 
     async fn submit(
@@ -40,8 +78,9 @@ impl ExchangeService {
     ) -> Answer<Outcome> {
         let limit = patience(&request, self.limit);
         within(limit, async {
-            let (admitted, evidence) = self.admit(method, request.get_ref())?;
-            let (exchange, token) = self.contact.decide(&admitted, verdict, evidence).await?;
+            let mut taken = self.admit(method, Some(verdict), request).await?;
+            let evidence = taken.evidence.take();
+            let (exchange, token) = self.contact.decide(&taken.admitted, verdict, evidence).await?;
             Ok(Response::new(outcome(Some((exchange, token)))))
         })
         .await
@@ -83,8 +122,8 @@ impl Service for ExchangeService {
     async fn get_status(&self, request: Request<PartyRequest>) -> Answer<Outcome> {
         let limit = patience(&request, self.limit);
         within(limit, async {
-            let (admitted, _) = self.admit(Method::Status, request.get_ref())?;
-            Ok(Response::new(outcome(self.standing(&admitted).await?)))
+            let taken = self.admit(Method::Status, None, request).await?;
+            Ok(Response::new(outcome(self.standing(&taken.admitted).await?)))
         })
         .await
     }
@@ -92,8 +131,8 @@ impl Service for ExchangeService {
     async fn get_proof(&self, request: Request<PartyRequest>) -> Answer<ProofParts> {
         let limit = patience(&request, self.limit);
         within(limit, async {
-            let (admitted, _) = self.admit(Method::Proof, request.get_ref())?;
-            let Some((exchange, token)) = self.standing(&admitted).await? else {
+            let taken = self.admit(Method::Proof, None, request).await?;
+            let Some((exchange, token)) = self.standing(&taken.admitted).await? else {
                 let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
                 return Err(error::precondition("undecided", message, &[]));
             };

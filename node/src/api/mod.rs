@@ -7,9 +7,10 @@
 //! | `Peer`, `Consensus` | members of the view, by TLS client certificate | [`peer`], [`raft`] |
 //! | `Admin` | operators and members, likewise | [`admin`] |
 //!
-//! [`contact`] takes a party's request through the cluster; [`peers`] is this node's side of the calls to others.
+//! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster; [`peers`] is this node's side of the calls to others.
 
 pub mod admin;
+pub mod admission;
 pub mod auth;
 pub mod cluster;
 pub mod contact;

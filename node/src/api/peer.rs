@@ -1,7 +1,9 @@
 //! The service for other members: forwarded commands, votes, shares.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use fairpost_api::tls::{Place, Places};
 use fairpost_api::v1::peer_server::Peer;
 use fairpost_api::v1::{
     BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
@@ -13,6 +15,7 @@ use fairpost_proto::ids::ExchangeId;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
 use tonic::{Request, Response, Status};
 
+use super::admission::Admission;
 use super::auth::Gate;
 use super::error;
 use super::exchange::limit;
@@ -24,6 +27,10 @@ use crate::witness::service::{Handle, Received};
 const MOST: usize = 1024;
 /// The most shares that are signed one after the other, and sent in one message.
 const SIGNED_TOGETHER: usize = 32;
+/// How many calls of one member may be under way. No member alone fills the queue for commands, which takes 1,024 calls.
+const CALLS: usize = 256;
+/// When a member that has too many should call again.
+const RETRY: Duration = Duration::from_millis(50);
 /// How long a share may be waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -35,12 +42,32 @@ pub struct PeerService {
     pub sequencer: sequencer::Handle,
     /// Votes and shares.
     pub witness: Handle,
+    /// Whose turn it is to have shares signed.
+    pub admission: Arc<Admission>,
+    /// The calls of each member.
+    pub calls: Arc<Places<u16>>,
+}
+
+impl PeerService {
+    /// A place for each call, within the bound for each member.
+    pub fn places() -> Arc<Places<u16>> {
+        Places::new(CALLS, usize::MAX)
+    }
+
+    /// The member that calls, and the place of its call.
+    fn caller<T>(&self, request: &Request<T>) -> Result<(u16, Place<u16>), Status> {
+        let member = self.gate.member(request)?;
+        let place = self.calls.take(member);
+        let place =
+            place.ok_or_else(|| error::overloaded("too many calls of this member are under way", RETRY))?;
+        Ok((member, place))
+    }
 }
 
 #[tonic::async_trait]
 impl Peer for PeerService {
     async fn forward(&self, request: Request<ForwardRequest>) -> Result<Response<ForwardResponse>, Status> {
-        self.gate.member(&request)?;
+        let (_, _place) = self.caller(&request)?;
         let commands = request.into_inner().commands;
         bounded("commands", commands.len(), entry::MAX_COMMANDS)?;
         let commands: Vec<Command> = commands
@@ -57,7 +84,7 @@ impl Peer for PeerService {
         &self,
         request: Request<CastVotesRequest>,
     ) -> Result<Response<CastVotesResponse>, Status> {
-        self.gate.member(&request)?;
+        let (_, _place) = self.caller(&request)?;
         let votes = request.into_inner().votes;
         bounded("votes", votes.len(), MOST)?;
         let votes = votes.into_iter().map(received).collect::<Result<_, _>>()?;
@@ -69,7 +96,7 @@ impl Peer for PeerService {
         &self,
         request: Request<GetVotesRequest>,
     ) -> Result<Response<GetVotesResponse>, Status> {
-        self.gate.member(&request)?;
+        let (_, _place) = self.caller(&request)?;
         let sequences = request.into_inner().sequences;
         bounded("sequences", sequences.len(), MOST)?;
         let mut votes = Vec::new();
@@ -89,7 +116,7 @@ impl Peer for PeerService {
         &self,
         request: Request<GetSharesRequest>,
     ) -> Result<Response<Self::GetSharesStream>, Status> {
-        self.gate.member(&request)?;
+        let (member, place) = self.caller(&request)?;
         // An answer must be on its way before the caller gives up.
         let wait = limit(&request, LONGEST_WAIT) * 9 / 10;
         let exchanges = request.into_inner().exchanges;
@@ -100,16 +127,17 @@ impl Peer for PeerService {
             )?;
         let decided: FuturesUnordered<_> =
             exchanges.into_iter().map(|id| certified(self.witness.clone(), id, wait)).collect();
-        let witness = self.witness.clone();
+        let (witness, admission) = (self.witness.clone(), Arc::clone(&self.admission));
+        let place = Arc::new(place);
         // Those that are ready together are signed together, on one thread of those for long work.
         let shares = decided.ready_chunks(SIGNED_TOGETHER).then(move |ready| {
-            let witness = witness.clone();
+            let (witness, admission, place) = (witness.clone(), Arc::clone(&admission), Arc::clone(&place));
             async move {
-                let signed = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                let signed = admission.share(member, move || {
                     ready.into_iter().map(|(id, exchange)| share(&witness, id, exchange)).collect()
                 });
-                let shares = signed.await.map_err(|_| Status::unavailable("the node stops"))?;
-                Ok(GetSharesResponse { shares })
+                Ok(GetSharesResponse { shares: signed.await? })
             }
         });
         Ok(Response::new(shares.boxed()))

@@ -13,8 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ed25519_dalek::SigningKey;
 use fairpost_api::tls::{
-    self, ChannelOptions, ConnectError, ConnectInfo, Credentials, Incoming, IncomingOptions, PeerCertificate,
-    Pin, Target, client_config, connect_error, server_config,
+    self, ChannelOptions, ConnectError, ConnectInfo, Credentials, Incoming, IncomingOptions, Known,
+    PeerCertificate, Pin, Target, client_config, connect_error, server_config,
 };
 use fairpost_api::v1::cluster_client::ClusterClient;
 use fairpost_api::v1::cluster_server::{Cluster, ClusterServer};
@@ -28,10 +28,11 @@ use rustls::crypto::ring;
 use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Response, Status};
 use x509_cert::der::Encode as _;
 use x509_cert::der::asn1::OctetStringRef;
@@ -78,11 +79,15 @@ struct Server {
 
 impl Server {
     async fn start(config: Arc<ServerConfig>, options: IncomingOptions) -> Self {
+        Self::knowing(config, options, Arc::new(|_| false)).await
+    }
+
+    async fn knowing(config: Arc<ServerConfig>, options: IncomingOptions, known: Known) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap().to_string().parse().unwrap();
         let config = Arc::new(ArcSwap::new(config));
         let (sender, callers) = mpsc::unbounded_channel();
-        let incoming = Incoming::new(listener, Arc::clone(&config), options);
+        let incoming = Incoming::knowing(listener, Arc::clone(&config), options, known);
         let service = ClusterServer::new(Witness(sender));
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
         Self { target, config, callers }
@@ -288,14 +293,66 @@ async fn a_connection_too_many_is_closed_and_a_closed_one_makes_room() {
     let first = tls::channel(&server.target, Arc::clone(&config), ChannelOptions::default());
     ClusterClient::new(first.clone()).get_node(GetNodeRequest {}).await.unwrap();
 
-    let mut second = server.silent_connection().await;
-    assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
+    server.call(Arc::clone(&config)).await.unwrap_err();
+    ClusterClient::new(first.clone()).get_node(GetNodeRequest {}).await.unwrap();
 
     drop(first);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while server.call(Arc::clone(&config)).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "the place is never free again");
     }
+}
+
+#[tokio::test]
+async fn strangers_take_no_place_of_those_who_are_known() {
+    let options = IncomingOptions {
+        handshake_timeout: Duration::from_secs(3600),
+        max_handshakes_per_source: 4,
+        max_connections_per_source: 2,
+        max_connections_per_known: 1,
+        ..Default::default()
+    };
+    let known = Arc::new(|peer: &PeerCertificate| peer.speaks_for(&identity(OTHER).verifying_key()).is_ok());
+    let config = server_config(&credentials(MEMBER)).unwrap();
+    let server = Server::knowing(config, options, known).await;
+    let connect = |shown: Option<&Credentials>| {
+        let channel = tls::channel(
+            &server.target,
+            client_config(pin(MEMBER), shown).unwrap(),
+            ChannelOptions::default(),
+        );
+        async { ClusterClient::new(channel.clone()).get_node(GetNodeRequest {}).await.map(|_| channel) }
+    };
+    let (member, stranger) = (credentials(OTHER), credentials(7));
+    // One place with nothing shown, one with a certificate of nobody's: the source has no third.
+    let _strangers = (connect(None).await.unwrap(), connect(Some(&stranger)).await.unwrap());
+    connect(None).await.unwrap_err();
+    connect(Some(&stranger)).await.unwrap_err();
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(server.silent_connection().await);
+    }
+    let _known = connect(Some(&member)).await.unwrap();
+    connect(Some(&member)).await.unwrap_err();
+    for gave_way in silent.iter_mut().take(4) {
+        assert_eq!(gave_way.read(&mut [0]).await.unwrap(), 0, "the source's oldest handshakes gave way");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_cut() {
+    let limit = Duration::from_millis(300);
+    let options = IncomingOptions { first_request: limit, idle: limit, ..Default::default() };
+    let server = Server::start(server_config(&credentials(MEMBER)).unwrap(), options).await;
+    let config = client_config(pin(MEMBER), None).unwrap();
+    let name = ServerName::try_from("node-1").unwrap();
+    let stream = server.silent_connection().await;
+    let mut silent = TlsConnector::from(config).connect(name, stream).await.unwrap();
+    let connected = tokio::time::Instant::now();
+    let mut answer = Vec::new();
+    // The server's settings may come first; then the end, clean or not.
+    let _ = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut answer)).await.unwrap();
+    assert!(connected.elapsed() >= limit / 2);
 }
 
 #[tokio::test]

@@ -26,15 +26,22 @@
 //! - A pinned client talks to the holder of the pinned identity only: [`client_config`] (tests
 //!   `a_client_refuses_another_identity`, `a_client_refuses_a_forged_binding`).
 //! - A connection that says nothing delays no other: [`Incoming`] (test `a_silent_connection_delays_nobody`).
+//! - Strangers, however many, take no place of members and operators: [`Known`] (test
+//!   `strangers_take_no_place_of_those_who_are_known`). Without a request they are cut (test
+//!   `a_connection_without_a_request_is_cut`).
 
 mod channel;
 mod config;
+mod connection;
 mod credentials;
 mod incoming;
 mod peer;
+mod places;
 
 pub use channel::{ChannelOptions, ConnectError, Target, TargetError, channel, connect_error};
 pub use config::{Pin, client_config, server_config};
+pub use connection::{Connection, UnderWay};
 pub use credentials::{Credentials, CredentialsError};
-pub use incoming::{ConnectInfo, Incoming, IncomingOptions, TlsStream};
+pub use incoming::{ConnectInfo, Incoming, IncomingOptions, Known, TlsStream};
 pub use peer::{Error, PeerCertificate};
+pub use places::{Connections, Place, Places, Source};

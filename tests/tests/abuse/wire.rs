@@ -1,0 +1,109 @@
+//! Connections below gRPC, from an address of one's choice.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use fairpost_api::tls::{Pin, client_config};
+use fairpost_node::config::Config;
+use fairpost_tests::Cluster;
+use h2::client::SendRequest;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http;
+use tonic::transport::{Channel, Endpoint};
+
+pub(super) const FLOODER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
+pub(super) fn address(cluster: &Cluster, node: usize) -> SocketAddr {
+    cluster.trust.view().members()[node].address.parse().unwrap()
+}
+
+/// A connection over which nothing was said yet.
+pub(super) async fn tcp(cluster: &Cluster, node: usize, from: IpAddr) -> std::io::Result<TcpStream> {
+    connect(address(cluster, node), from).await
+}
+
+async fn connect(address: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(address).await
+}
+
+/// A connection after the TLS handshake.
+pub(super) async fn tls(
+    cluster: &Cluster,
+    node: usize,
+    from: IpAddr,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
+    let connector = TlsConnector::from(client_config(pin, None).unwrap());
+    let name = ServerName::try_from("node.example").unwrap();
+    connector.connect(name, tcp(cluster, node, from).await?).await
+}
+
+/// A connection that speaks HTTP/2, driven by a task of its own until that is aborted.
+pub(super) async fn http2(
+    cluster: &Cluster,
+    node: usize,
+    from: IpAddr,
+) -> (SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
+    let stream = tls(cluster, node, from).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    (sender, driver)
+}
+
+/// The head of a gRPC call.
+pub(super) fn head(path: &str) -> http::Request<()> {
+    http::Request::post(format!("https://node.example{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+/// A gRPC channel from an address.
+pub(super) fn channel(cluster: &Cluster, node: usize, from: IpAddr) -> Channel {
+    let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
+    let connector = TlsConnector::from(client_config(pin, None).unwrap());
+    let address = address(cluster, node);
+    let connect = tower::service_fn(move |_| {
+        let connector = connector.clone();
+        async move {
+            let name = ServerName::try_from("node.example").unwrap();
+            let stream = connector.connect(name, connect(address, from).await?).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    Endpoint::from_static("https://node.example").connect_with_connector_lazy(connect)
+}
+
+/// Everything that a node's exporter tells.
+pub(super) async fn metrics(cluster: &Cluster, node: usize) -> String {
+    let config = Config::load(&cluster.nodes[node].config).unwrap();
+    let mut stream = TcpStream::connect(config.metrics_listen.unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// The sample of a metric with these labels; none if there is none yet.
+pub(super) fn sample(text: &str, metric: &str) -> Option<f64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    lines.next_back().map(|value| value.parse().unwrap())
+}
+
+/// Kilobytes of memory that a node has.
+pub(super) fn resident(cluster: &Cluster, node: usize) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.process_id(node).unwrap()));
+    let status = status.unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
