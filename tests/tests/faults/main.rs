@@ -3,6 +3,12 @@
 //! Each test runs in namespaces of its own ([`sandboxed`](fairpost_tests::world::sandboxed)): as root, on Linux. How to run
 //! and replay them: docs/testing.md.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "these files are tests, with helpers beside the functions that are marked as such"
+)]
+
 mod clocks;
 mod disks;
 mod nemesis;
