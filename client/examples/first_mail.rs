@@ -13,6 +13,7 @@
 
 use std::io::{Cursor, Read as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use fairpost::client::{Client, Disclosure, Opening, Options};
 use fairpost::{Card, Identity, SealedMail, seal, trust, verify};
@@ -67,5 +68,10 @@ async fn main() -> anyhow::Result<()> {
     let proof = fairpost::Proof::parse(&file)?;
     let report = verify::verify_with_mail(&proof, &trust, mail.part()?, std::io::sink())?;
     println!("proved: {} at {}, by the votes of {}", report.verdict, report.time, report.voters.join(", "));
+
+    // A clone of the client is cheap, and goes into any task.
+    let (client, sender) = (client.clone(), Arc::new(sender));
+    let asking = tokio::spawn(async move { client.status(&sender, &mail).await });
+    anyhow::ensure!(asking.await??.is_some_and(|outcome| outcome.verdict == report.verdict), "it stands");
     Ok(())
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -309,6 +309,37 @@ async fn a_mail_is_opened_byte_for_byte_and_its_delivery_proved() {
         let code = if protocol == "cmp1" { 0 } else { 5 };
         desk.expect(code, "verify --cluster cluster.trust accepted --mail sealed.eml");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_says_undecided_and_then_the_verdict_one_line_each() {
+    let (desk, _nodes) = served([Dead, Honest, Honest, Honest]);
+    desk.seal("cmp2");
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_fairpost"))
+        .args(format!("watch -o json {SENDER}").split_whitespace())
+        .current_dir(&desk.folder)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let first = next().unwrap();
+    assert_eq!((&first["version"], &first["verdict"]), (&1.into(), &"undecided".into()));
+    desk.expect(0, &format!("refuse {RECIPIENT}"));
+    // Another sign of life may have come first.
+    let last = std::iter::from_fn(next).last().unwrap();
+    assert_eq!((&last["verdict"], &last["exchange"]), (&"refused".into(), &first["exchange"]));
+    assert_eq!(watching.wait().unwrap().code(), Some(0));
+    let text = String::from_utf8(desk.expect(0, &format!("watch {SENDER}"))).unwrap();
+    assert!(text.starts_with("refused: ") && text.lines().count() == 1, "{text}");
+
+    let (desk, _nodes) = served([Dead; 4]);
+    desk.seal("cmp2");
+    desk.expect(75, &format!("watch {SENDER}"));
+    let (desk, _nodes) = served([Unavailable, Unavailable, Dead, Dead]);
+    desk.seal("cmp2");
+    desk.expect(3, &format!("watch {SENDER}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

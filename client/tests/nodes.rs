@@ -5,7 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fairpost::client::{Client, Disclosure, Error, Fault, Opening, Options};
+use fairpost::client::{Client, Disclosure, Error, Fault, Opening, Options, Reason};
 use fairpost::sealed_mail::SealedMail;
 use fairpost_proto::ids::{Protocol, Span, Verdict};
 use fairpost_proto::proof::Claim;
@@ -18,13 +18,28 @@ use support::Behaviour::{
 };
 use support::{MAIL, World};
 
+/// So long that no test waits for it: one node is asked at a time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Asks the first node first, and soon loses patience.
 fn options() -> Options {
-    Options { attempt: Duration::from_millis(600), deadline: Duration::from_secs(20), first: Some(0) }
+    Options {
+        attempt: Duration::from_millis(600),
+        deadline: Duration::from_secs(20),
+        first: Some(0),
+        hedge: Some(PATIENCE),
+        ..Options::default()
+    }
 }
 
 fn hasty() -> Options {
-    Options { attempt: Duration::from_millis(300), deadline: Duration::from_millis(900), first: Some(0) }
+    Options {
+        attempt: Duration::from_millis(300),
+        deadline: Duration::from_millis(900),
+        first: Some(0),
+        hedge: Some(PATIENCE),
+        ..Options::default()
+    }
 }
 
 fn client(world: &World, options: Options) -> Client {
@@ -129,7 +144,7 @@ async fn what_more_nodes_say_than_can_be_compromised_is_believed() {
     let mail = world.sealed_mail(Protocol::Cmp1);
     let rejected = client(&world, options()).redeem(&world.recipient, &mail).await;
     let Err(Error::Rejected(rejection)) = rejected else { panic!("{rejected:?}") };
-    assert_eq!((rejection.reason.as_str(), rejection.message.as_str()), ("TOO_LATE", "too late"));
+    assert_eq!((rejection.reason, rejection.message.as_str()), (Reason::TooLate, "too late"));
 
     let world = World::new();
     let _nodes = world.serve([Undecided, Dead, Honest, Honest]);

@@ -169,6 +169,8 @@ pub struct Limits {
     pub first_request_millis: u64,
     /// The same for one that has had requests.
     pub idle_millis: u64,
+    /// How many parties may watch their exchanges at once.
+    pub watchers: usize,
     /// How many commands are ordered in one entry.
     pub batch: usize,
 }
@@ -188,6 +190,7 @@ impl Default for Limits {
             handshake_millis: 5000,
             first_request_millis: 10_000,
             idle_millis: 300_000,
+            watchers: 4096,
             batch: 256,
         }
     }
@@ -208,6 +211,7 @@ impl Limits {
             handshake_millis,
             first_request_millis,
             idle_millis,
+            watchers,
             batch,
         } = *self;
         let most = fairpost_proto::entry::MAX_COMMANDS;
@@ -229,6 +233,7 @@ impl Limits {
             ("connections", connections),
             ("connections_per_source", connections_per_source),
             ("handshakes", handshakes),
+            ("watchers", watchers),
         ];
         let zero = times.iter().find(|(_, value)| *value == 0).map(|(key, _)| key);
         let zero = zero.or_else(|| counts.iter().find(|(_, value)| *value == 0).map(|(key, _)| key));

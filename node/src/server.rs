@@ -40,6 +40,7 @@ use crate::api::exchange::ExchangeService;
 use crate::api::peer::PeerService;
 use crate::api::peers::{self, Peers};
 use crate::api::raft::{RaftService, RaftTransport};
+use crate::api::watch::Watchers;
 use crate::clock;
 use crate::config::{Config, Limits};
 use crate::consensus::{self, purge, sequencer};
@@ -301,8 +302,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         .add_service(health_service)
         .add_service(reflection)
         .add_service(
-            ExchangeServer::new(ExchangeService::new(contact.clone(), Arc::clone(&admission), limit))
-                .max_decoding_message_size(limits::PARTY_REQUEST),
+            ExchangeServer::new(ExchangeService::new(
+                contact.clone(),
+                Arc::clone(&admission),
+                Watchers::new(contact.clone(), config.limits.watchers, halted.clone()),
+                limit,
+            ))
+            .max_decoding_message_size(limits::PARTY_REQUEST),
         )
         .add_service(ClusterServer::new(ClusterService { name: config.name.clone(), trust }))
         .add_service(

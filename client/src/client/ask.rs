@@ -1,4 +1,4 @@
-//! Going from node to node until one answers.
+//! Asking nodes, by the schedule, until one gives an answer that proves itself.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use fairpost_api::v1::exchange_client::ExchangeClient;
 use fairpost_api::v1::{GetNodeRequest, PartyRequest};
 use fairpost_proto::request::{self, Method};
 use futures::future::{BoxFuture, join_all};
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use rand::rngs::OsRng;
 use rand::{Rng as _, RngCore as _};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
@@ -19,15 +20,19 @@ use tonic_types::StatusExt as _;
 use super::Client;
 use super::answer::Judged;
 use super::error::{Error, Fault, Rejection};
+use super::reason::Reason;
 use super::roster::Node;
+use super::schedule::Schedule;
 use super::tally::{Believed, Said, Tally};
 use crate::identity::Identity;
 use crate::sealed_mail::SealedMail;
 
-/// The first pause between rounds over all nodes; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a node that failed is left alone first; then twice as long each time.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The shortest hedge delay.
+const FLOOR: Duration = Duration::from_millis(50);
 /// How long a silent node may take to say that it is there at all.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
@@ -36,7 +41,8 @@ pub(super) type Call<R> =
     fn(ExchangeClient<Channel>, Request<PartyRequest>) -> BoxFuture<'static, Result<Response<R>, Status>>;
 
 impl Client {
-    /// Asks nodes until one gives an answer that `judge` finds proven, or enough say undecided (none).
+    /// Asks nodes until one gives an answer that `judge` finds proven, or enough say undecided (none). All that is under way
+    /// lives in the future: when it is dropped, nothing goes on.
     pub(super) async fn ask<R, T>(
         &self,
         method: Method,
@@ -46,66 +52,93 @@ impl Client {
         call: Call<R>,
         judge: impl Fn(R) -> Result<Judged<T>, String> + Send,
     ) -> Result<Option<T>, Error> {
-        let end = Instant::now() + self.options.deadline;
-        let mut tally = Tally::new(self.trust.view().quorum().f());
-        let mut pause = FIRST_PAUSE;
+        let started = Instant::now();
+        let end = started + self.options.deadline;
+        let mut tally = self.tally();
+        let mut schedule = self.schedule(method, mail, started);
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let mut asked_to_wait = Duration::ZERO;
-            for place in self.roster.order() {
-                let Some(node) = self.roster.nodes.get(place) else { continue };
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(self.give_up(tally).await);
+            let now = Instant::now();
+            let left = end.saturating_duration_since(now);
+            if left.is_zero() {
+                for place in schedule.under_way() {
+                    tally.hear(place, silent(self.options.attempt.min(self.options.deadline)));
                 }
-                let limit = left.min(self.options.attempt);
-                let request = self.request(method, identity, mail, evidence.as_deref(), limit)?;
-                let given = timeout(limit, call(ExchangeClient::new(node.channel.clone()), request)).await;
-                let said = match given {
-                    Ok(Ok(response)) => match judge(response.into_inner()) {
-                        Ok(Judged::Proven(proven)) => {
-                            self.roster.answered(place);
-                            return Ok(Some(proven));
-                        }
-                        Ok(Judged::Undecided) => Said::Undecided,
-                        Err(lie) => {
-                            tracing::warn!(node = node.name, lie, "an answer does not prove itself");
-                            self.roster.lied(place);
-                            Said::Failed(Fault::Lied, format!("its answer does not prove itself: {lie}"))
-                        }
-                    },
-                    Ok(Err(status)) => {
-                        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-                        asked_to_wait = asked_to_wait.max(delay.unwrap_or_default());
-                        interpret(&status)
-                    }
-                    Err(_elapsed) => silent(limit),
-                };
-                if let Said::Failed(fault, message) = &said
-                    && *fault != Fault::Lied
-                {
-                    tracing::debug!(node = node.name, message, "a node failed; asking the next");
-                    self.roster.failed(place);
-                }
-                match tally.hear(place, said) {
-                    Some(Believed::Undecided) => return Ok(None),
-                    Some(Believed::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
-                    None => {}
-                }
+                return Err(self.give_up(tally).await);
             }
-            let left = end.saturating_duration_since(Instant::now());
-            sleep(jittered(pause).max(asked_to_wait).min(left)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            while let Some(place) = schedule.pick(&self.roster.order(), now) {
+                let Some(node) = self.roster.nodes.get(place) else { continue };
+                let limit = left.min(self.options.attempt);
+                let request = self.request(method, identity, mail, evidence.as_deref(), Some(limit))?;
+                let asking = timeout(limit, call(ExchangeClient::new(node.channel.clone()), request));
+                under_way.push(async move { (place, now, asking.await.map_err(|_elapsed| limit)) });
+            }
+            let wake = schedule.wake().map_or(end, |wake| wake.min(end));
+            let (place, asked, given) = tokio::select! {
+                Some(given) = under_way.next() => given,
+                () = sleep_until(wake) => continue,
+            };
+            let mut told = Duration::ZERO;
+            let said = match given {
+                Ok(Ok(response)) => match judge(response.into_inner()) {
+                    Ok(Judged::Proven(proven)) => {
+                        self.roster.answered(place);
+                        self.roster.took(method, asked.elapsed());
+                        return Ok(Some(proven));
+                    }
+                    Ok(Judged::Undecided) => {
+                        self.roster.took(method, asked.elapsed());
+                        Said::Undecided
+                    }
+                    Err(lie) => {
+                        self.lied(place, &lie);
+                        Said::Failed(Fault::Lied, format!("its answer does not prove itself: {lie}"))
+                    }
+                },
+                Ok(Err(status)) => {
+                    told = retry_delay(&status);
+                    interpret(&status)
+                }
+                Err(limit) => silent(limit),
+            };
+            if let Said::Failed(fault, message) = &said
+                && *fault != Fault::Lied
+            {
+                tracing::debug!(place, message, "a node failed; asking the next");
+                self.roster.failed(place);
+            }
+            schedule.failed(place, Instant::now(), told, share());
+            match tally.hear(place, said) {
+                Some(Believed::Undecided) => return Ok(None),
+                Some(Believed::Rejected(rejection)) => return Err(Error::Rejected(rejection)),
+                None => {}
+            }
         }
     }
 
+    /// One node at a time, and more when it takes long: as many as can be compromised, and one. A receipt whose deadline is
+    /// near goes to all at once: each node that has seen it in time is a witness that it was.
+    fn schedule(&self, method: Method, mail: &SealedMail, now: Instant) -> Schedule {
+        let (nodes, parameters) = (self.roster.nodes.len(), self.trust.view().parameters());
+        let near = parameters.skew.millis() * 2 + parameters.grace.millis();
+        let left = mail.terms().expires.millis().saturating_sub(crate::now().millis());
+        if method == Method::Redeem && left <= near {
+            return Schedule::new(nodes, nodes, Duration::ZERO, now);
+        }
+        let most = self.options.attempt / 2;
+        let hedge =
+            self.options.hedge.unwrap_or_else(|| self.roster.usual(method).clamp(FLOOR.min(most), most));
+        Schedule::new(nodes, self.faults() + 1, hedge, now)
+    }
+
     /// What to send: signed anew for each attempt, since a request is good for five minutes and one use.
-    fn request(
+    pub(super) fn request(
         &self,
         method: Method,
         identity: &Identity,
         mail: &SealedMail,
         evidence: Option<&[u8]>,
-        limit: Duration,
+        limit: Option<Duration>,
     ) -> Result<Request<PartyRequest>, Error> {
         let nro = mail.nro().bytes();
         let mut nonce = [0; 16];
@@ -123,13 +156,15 @@ impl Client {
             nro: nro.to_vec(),
             evidence: evidence.unwrap_or_default().to_vec(),
         });
-        request.set_timeout(limit);
+        if let Some(limit) = limit {
+            request.set_timeout(limit);
+        }
         Ok(request)
     }
 
     /// The error when time has run out. A node that works without a quorum is as silent as one that hangs: so those
     /// that were silent are asked for a sign of life.
-    async fn give_up(&self, mut tally: Tally) -> Error {
+    pub(super) async fn give_up(&self, mut tally: Tally) -> Error {
         let silent = tally.silent();
         let alive = silent.iter().filter_map(|place| self.roster.nodes.get(*place)).map(is_alive);
         for (place, alive) in silent.iter().zip(join_all(alive).await) {
@@ -148,12 +183,12 @@ async fn is_alive(node: &Node) -> bool {
     matches!(timeout(SIGN_OF_LIFE, cluster.get_node(GetNodeRequest {})).await, Ok(Ok(_)))
 }
 
-fn silent(limit: Duration) -> Said {
+pub(super) fn silent(limit: Duration) -> Said {
     Said::Failed(Fault::Silent, format!("no answer within {} ms", limit.as_millis()))
 }
 
 /// What an error status means for the one who asked.
-fn interpret(status: &Status) -> Said {
+pub(super) fn interpret(status: &Status) -> Said {
     if let Some(error) = connect_error(status) {
         return Said::Failed(Fault::Unreachable, error.to_string());
     }
@@ -169,17 +204,21 @@ fn interpret(status: &Status) -> Said {
     match status.code() {
         Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition => {
             let info = status.get_details_error_info();
-            let reason = info.map(|info| info.reason).unwrap_or_default();
+            let reason = Reason::parse(info.map(|info| info.reason).unwrap_or_default());
             Said::Rejected(Rejection { code: status.code(), reason, message })
         }
-        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
-            Said::Failed(Fault::Unavailable, message)
-        }
+        Code::Unavailable | Code::DeadlineExceeded => Said::Failed(Fault::Unavailable, message),
+        Code::ResourceExhausted => Said::Failed(Fault::Overloaded, message),
         code => Said::Failed(Fault::Broken, format!("{code:?}: {message}")),
     }
 }
 
-/// Half of `pause` to all of it, so that clients do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::thread_rng().gen_range(0.5..=1.0))
+/// How long a node told to wait before it is asked again.
+pub(super) fn retry_delay(status: &Status) -> Duration {
+    status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
+}
+
+/// What is taken of a pause: half of it to all, so that clients do not come back all at once.
+pub(super) fn share() -> f64 {
+    rand::thread_rng().gen_range(0.5..=1.0)
 }

@@ -11,6 +11,7 @@ use fairpost_proto::sealed::{self, Garbage};
 use fairpost_proto::terms::Address;
 use tonic::Code;
 
+use super::reason::Reason;
 use crate::identity;
 
 /// Why a call failed.
@@ -101,6 +102,20 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+impl Error {
+    /// Whether the same call can succeed later, with nothing changed on this side. Asking again is always safe; whether it
+    /// helps, this says.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotReached { .. } | Self::NoQuorum { .. } | Self::NotBelieved { .. } | Self::Undecided => {
+                true
+            }
+            Self::Rejected(rejection) => rejection.reason.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
 /// Who may do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Party {
@@ -142,6 +157,8 @@ pub enum Fault {
     Silent,
     /// It has no quorum just now, or no time.
     Unavailable,
+    /// It has as much to do as it takes on.
+    Overloaded,
     /// It has a fault of its own.
     Broken,
     /// It gave an answer that does not prove itself.
@@ -163,8 +180,8 @@ fn listed(failures: &[Failure]) -> String {
 pub struct Rejection {
     /// The gRPC status code.
     pub code: Code,
-    /// The reason in a word, from google.rpc.ErrorInfo: TOO_LATE, CLOCK, STRANGER and so on. Empty if none was given.
-    pub reason: String,
+    /// The reason for programs: each says what to do.
+    pub reason: Reason,
     /// The reason for people.
     pub message: String,
 }

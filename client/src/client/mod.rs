@@ -3,10 +3,11 @@
 //! # Specification
 //!
 //! Nodes are asked one after the other, the one that answered last first, until one gives an answer that proves itself: a
-//! verdict under the cluster's own token, or a proof that convinces the judge ([`fairpost_proto::verify`]). A node that
-//! is dead, silent for longer than [`Options::attempt`], without a quorum or lying costs time and nothing else; one that
-//! lied is asked last from then on. When all have failed, they are asked again, with growing pauses, until
-//! [`Options::deadline`].
+//! verdict under the cluster's own token, or a proof that convinces the judge ([`fairpost_proto::verify`]). When one has
+//! not answered within [`Options::hedge`], the next is asked as well, and the first proven answer wins: up to one more
+//! than may be compromised at once (`schedule`). A node that is dead, silent, without a quorum or lying costs that
+//! time and nothing else; one that lied is asked last from then on. Those that failed are asked again, after pauses that
+//! grow or after as long as they tell, until [`Options::deadline`]. [`Client::watch`] waits for a verdict (`watch`).
 //!
 //! What does not prove itself, a rejection or "undecided", is believed when more nodes say so than may be
 //! compromised.
@@ -22,15 +23,21 @@
 //! - Nothing is signed before the mail has been checked ([`Client::redeem`]; test
 //!   `no_receipt_is_signed_for_a_mail_that_does_not_check_out`).
 //! - Every call may be dropped at any moment and made again: an exchange has one verdict, and whoever asks later gets the
-//!   one that stands.
+//!   one that stands. A call that was dropped leaves no task and no timer (`tests/cancel.rs`).
+//! - There is one connection to each node, whatever the number of calls and clones (test
+//!   `calls_and_clones_share_one_connection_to_each_node`).
 
 mod answer;
 mod ask;
 mod error;
+mod reason;
 mod roster;
+mod schedule;
 mod tally;
+mod watch;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fairpost_proto::evidence::{Answer, Nrr, Refusal, Withdrawal};
@@ -44,12 +51,15 @@ use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::Report;
 
 pub use error::{Error, Failure, Fault, Fraud, Party, Rejection};
+pub use reason::Reason;
+pub use watch::{Event, Watch};
 
 use crate::identity::Identity;
 use crate::sealed_mail::SealedMail;
 use crate::spool::Spool;
 use answer::Judged;
 use roster::Roster;
+use tally::Tally;
 
 /// How patient a client is, and where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +68,27 @@ pub struct Options {
     pub attempt: Duration,
     /// How long a call may take, over all nodes. 30 s.
     pub deadline: Duration,
+    /// How long a node may take before the next is asked as well; none: three times what answers to the same method
+    /// usually took, at least 50 ms and at most half of `attempt`.
+    pub hedge: Option<Duration>,
     /// Which node to ask first, by its place in the view; none: any.
     pub first: Option<usize>,
+    /// How long a watched node may be silent. Nodes give a sign of life every 10 s. 15 s.
+    pub silence: Duration,
+    /// How often other nodes than the watched one are asked. 30 s.
+    pub second_opinion: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { attempt: Duration::from_secs(5), deadline: Duration::from_secs(30), first: None }
+        Self {
+            attempt: Duration::from_secs(5),
+            deadline: Duration::from_secs(30),
+            hedge: None,
+            first: None,
+            silence: Duration::from_secs(15),
+            second_opinion: Duration::from_secs(30),
+        }
     }
 }
 
@@ -106,10 +130,14 @@ pub enum Disclosure {
 }
 
 /// Asks one cluster, in the name of whoever calls.
+///
+/// It has one connection to each node, opened when it is first needed and opened again when it is lost. A clone is
+/// cheap, and shares the connections and what is known of the nodes: make one client for each cluster, and clone it.
+#[derive(Clone)]
 pub struct Client {
-    trust: Trust,
+    trust: Arc<Trust>,
     options: Options,
-    roster: Roster,
+    roster: Arc<Roster>,
 }
 
 impl Client {
@@ -120,16 +148,18 @@ impl Client {
     /// [`Error::Address`] if the view has an address that is none.
     pub fn new(trust: Trust, options: Options) -> Result<Self, Error> {
         let roster = Roster::new(trust.view(), options)?;
-        Ok(Self { trust, options, roster })
+        Ok(Self { trust: Arc::new(trust), options, roster: Arc::new(roster) })
     }
 
     /// The cluster's genesis and views.
-    pub const fn trust(&self) -> &Trust {
+    pub fn trust(&self) -> &Trust {
         &self.trust
     }
 
     /// The recipient accepts: signs the receipt and hands it in. For [`Verdict::Released`] the token in the answer opens
     /// the mail ([`SealedMail::unlock`]). A verdict that stands already is an answer, not an error.
+    ///
+    /// **When dropped:** the receipt may have been handed in, and the mail be released. Call again to get the verdict.
     ///
     /// # Errors
     ///
@@ -142,6 +172,8 @@ impl Client {
 
     /// [`Client::redeem`], and opens the mail if it is released. Decrypting a long mail takes its time on the calling
     /// task; where that matters, redeem, and unlock elsewhere.
+    ///
+    /// **When dropped:** as [`Client::redeem`]. Nothing of the mail has been handed over; call again, and it is.
     ///
     /// # Errors
     ///
@@ -168,6 +200,12 @@ impl Client {
     }
 
     /// The recipient declines. Gives the verdict that stands then, which may be another.
+    ///
+    /// **When dropped:** the refusal may have been handed in. Call again to get the verdict.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::redeem`].
     pub async fn refuse(&self, identity: &Identity, mail: &SealedMail) -> Result<Outcome, Error> {
         mail.check(&self.trust, crate::now())?;
         check_party(identity, mail, Party::Recipient)?;
@@ -176,6 +214,12 @@ impl Client {
     }
 
     /// The sender calls it off. Gives the verdict that stands then, which may be another.
+    ///
+    /// **When dropped:** the withdrawal may have been handed in. Call again to get the verdict.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::redeem`].
     pub async fn withdraw(&self, identity: &Identity, mail: &SealedMail) -> Result<Outcome, Error> {
         mail.check(&self.trust, crate::now())?;
         check_party(identity, mail, Party::Sender)?;
@@ -185,6 +229,12 @@ impl Client {
 
     /// Either party learns the verdict; none while there is none. Once deadline and grace have passed, asking brings
     /// about [`Verdict::Expired`].
+    ///
+    /// **When dropped:** nothing has changed, but that Expired may be on record if it was due.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::redeem`].
     pub async fn status(&self, identity: &Identity, mail: &SealedMail) -> Result<Option<Outcome>, Error> {
         mail.check(&self.trust, crate::now())?;
         check_party(identity, mail, Party::Either)?;
@@ -194,6 +244,8 @@ impl Client {
     }
 
     /// Either party gets the proof of the verdict, whatever it is. The judge has accepted it, all but the opening.
+    ///
+    /// **When dropped:** as [`Client::status`].
     ///
     /// # Errors
     ///
@@ -209,6 +261,8 @@ impl Client {
 
     /// The recipient gets the proof that the sender locked something else than it signed. It convinces together with the
     /// sealed mail.
+    ///
+    /// **When dropped:** as [`Client::status`].
     ///
     /// # Errors
     ///
@@ -239,13 +293,29 @@ impl Client {
             answer::proof(&self.trust, mail.exchange(), claim, lock.as_ref(), given).map(Judged::Proven)
         };
         let proven = match self.ask(Method::Proof, identity, mail, None, call, judge).await {
-            Err(Error::Rejected(rejection)) if rejection.reason == "UNDECIDED" => {
+            Err(Error::Rejected(rejection)) if rejection.reason == Reason::Undecided => {
                 return Err(Error::Undecided);
             }
             other => other?.ok_or(Error::Undecided)?,
         };
         let (expected, found) = (mail.nro().digest(), proven.0.certificate.leaf().nro);
         if expected == found { Ok(proven) } else { Err(Error::OtherNro { expected, found }) }
+    }
+
+    /// How many members may be compromised.
+    fn faults(&self) -> usize {
+        self.trust.view().quorum().f()
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::new(self.faults())
+    }
+
+    /// The node at `place` gave an answer that does not prove itself.
+    fn lied(&self, place: usize, lie: &str) {
+        let node = self.roster.nodes.get(place).map(|node| node.name.as_str());
+        tracing::warn!(node, lie, "an answer does not prove itself");
+        self.roster.lied(place);
     }
 
     /// All that a recipient checks before it signs. Gives the lock.

@@ -1,14 +1,21 @@
 //! The nodes of a cluster, and in which order to ask them.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fairpost_api::tls::{self, ChannelOptions, Pin, Target};
+use fairpost_proto::request::Method;
 use fairpost_proto::view::View;
 use rand::Rng as _;
 use tonic::transport::Channel;
 
 use super::{Error, Options};
+
+/// How many answers to each method are remembered.
+const REMEMBERED: usize = 16;
+/// What an answer may take before any has come.
+const UNKNOWN: Duration = Duration::from_millis(500);
 
 /// A node: where it is, and a channel to it and nobody else.
 pub(super) struct Node {
@@ -27,6 +34,7 @@ pub(super) struct Roster {
 struct Record {
     first: usize,
     marks: Vec<Mark>,
+    took: Vec<(Method, VecDeque<Duration>)>,
 }
 
 /// How a node did last; the worst is asked last.
@@ -59,7 +67,7 @@ impl Roster {
             .collect::<Result<_, Error>>()?;
         let first = options.first.unwrap_or_else(|| rand::thread_rng().gen_range(0..nodes.len().max(1)));
         let marks = vec![Mark::Fine; nodes.len()];
-        Ok(Self { nodes, record: Mutex::new(Record { first, marks }) })
+        Ok(Self { nodes, record: Mutex::new(Record { first, marks, took: Vec::new() }) })
     }
 
     /// All places, in the order in which to ask: round from the first, the fine ones before those that failed.
@@ -72,6 +80,16 @@ impl Roster {
         let mut record = self.record();
         record.mark(place, Mark::Fine);
         record.first = place;
+    }
+
+    /// An answer to a call of this method took so long.
+    pub(super) fn took(&self, method: Method, took: Duration) {
+        self.record().take(method, took);
+    }
+
+    /// Three times what half of the last answers to this method took no longer than: who takes longer is slow.
+    pub(super) fn usual(&self, method: Method) -> Duration {
+        self.record().median(method).map_or(UNKNOWN, |median| median * 3)
     }
 
     /// The node at `place` did not answer, or could not.
@@ -90,6 +108,27 @@ impl Roster {
 }
 
 impl Record {
+    fn take(&mut self, method: Method, took: Duration) {
+        let known = self.took.iter().position(|(known, _)| *known == method);
+        let place = known.unwrap_or_else(|| {
+            self.took.push((method, VecDeque::with_capacity(REMEMBERED)));
+            self.took.len() - 1
+        });
+        if let Some((_, last)) = self.took.get_mut(place) {
+            if last.len() == REMEMBERED {
+                last.pop_front();
+            }
+            last.push_back(took);
+        }
+    }
+
+    fn median(&self, method: Method) -> Option<Duration> {
+        let (_, last) = self.took.iter().find(|(known, _)| *known == method)?;
+        let mut sorted: Vec<Duration> = last.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
+    }
+
     fn order(&self) -> Vec<usize> {
         let count = self.marks.len();
         let mut places: Vec<usize> = (0..count).map(|step| (self.first + step) % count).collect();
@@ -113,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_one_that_answered_is_first_and_the_liar_last() {
-        let mut record = Record { first: 2, marks: vec![Mark::Fine; 4] };
+        let mut record = Record { first: 2, marks: vec![Mark::Fine; 4], took: Vec::new() };
         assert_eq!(record.order(), [2, 3, 0, 1]);
         record.mark(2, Mark::Lied);
         record.mark(3, Mark::Failed);
@@ -121,5 +160,22 @@ mod tests {
         record.mark(2, Mark::Fine);
         record.mark(3, Mark::Fine);
         assert_eq!(record.order(), [3, 0, 1, 2], "a failure is forgiven, a lie is not");
+    }
+
+    #[test]
+    fn what_is_usual_is_known_for_each_method_and_forgets_what_was_long_ago() {
+        let mut record = Record { first: 0, marks: Vec::new(), took: Vec::new() };
+        assert_eq!(record.median(Method::Redeem), None);
+        let milli = Duration::from_millis;
+        for took in [7, 90, 8] {
+            record.take(Method::Redeem, milli(took));
+        }
+        record.take(Method::Status, milli(1));
+        assert_eq!(record.median(Method::Redeem), Some(milli(8)), "one slow answer is not what is usual");
+        for _ in 0..REMEMBERED {
+            record.take(Method::Redeem, milli(200));
+        }
+        assert_eq!(record.median(Method::Redeem), Some(milli(200)));
+        assert_eq!(record.took[0].1.len(), REMEMBERED);
     }
 }

@@ -65,7 +65,7 @@ impl Tally {
             })
             .collect();
         let any = |faults: &[Fault]| failures.iter().any(|failure| faults.contains(&failure.fault));
-        if any(&[Fault::Unavailable, Fault::Broken, Fault::Rejected, Fault::Undecided]) {
+        if any(&[Fault::Unavailable, Fault::Overloaded, Fault::Broken, Fault::Rejected, Fault::Undecided]) {
             Error::NoQuorum { failures }
         } else if any(&[Fault::Lied]) {
             Error::NotBelieved { failures }
@@ -89,10 +89,15 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::client::Reason;
 
     fn rejected(reason: &str) -> Said {
         let message = "no".to_owned();
-        Said::Rejected(Rejection { code: Code::FailedPrecondition, reason: reason.to_owned(), message })
+        Said::Rejected(Rejection {
+            code: Code::FailedPrecondition,
+            reason: Reason::parse(reason.to_owned()),
+            message,
+        })
     }
 
     #[test]

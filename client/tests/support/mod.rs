@@ -39,13 +39,18 @@ use fairpost_proto::threshold::{self, KeyShare, Message, Token};
 use fairpost_proto::trust::Trust;
 use fairpost_proto::view::{Constitution, Member, Parameters, View};
 use fairpost_proto::vote::{Certificate, Vote};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use rand::rngs::OsRng;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 pub const MAIL: &[u8] =
     b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nX-Raw: gr\xfc\xdfe\r\n\r\n\xf0\x9f\x93\xa8 body\r\n\0\xff";
+
+/// How long an overloaded node is to be left alone.
+pub const BUSY: Duration = Duration::from_secs(5);
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,8 @@ pub enum Behaviour {
     Hanging,
     /// It has no quorum, and says so.
     Unavailable,
+    /// It has too much to do, and tells to come back after [`BUSY`].
+    Overloaded,
     /// It says Released with another exchange's token.
     WrongToken,
     /// It says Withdrawn with the token for Released; its proofs say Refused.
@@ -69,6 +76,8 @@ pub enum Behaviour {
     Undecided,
     /// It rejects everything.
     Rejecting,
+    /// Whoever watches it is told undecided, and then the stream ends.
+    Dropping,
     /// Another than the pinned identity is at its address.
     Impostor,
 }
@@ -90,6 +99,12 @@ pub struct World {
     listeners: Mutex<Vec<Option<TcpListener>>>,
     ledger: Mutex<HashMap<ExchangeId, Decided>>,
     pub asked: Mutex<Vec<(usize, Method)>>,
+    /// How many connections each node has taken.
+    pub connections: Mutex<[usize; 4]>,
+    /// Who was watched, in order.
+    pub watched: Mutex<Vec<usize>>,
+    /// Told when something was decided.
+    changed: watch::Sender<()>,
 }
 
 impl World {
@@ -142,6 +157,9 @@ impl World {
             listeners: Mutex::new(listeners.into_iter().map(Some).collect()),
             ledger: Mutex::default(),
             asked: Mutex::default(),
+            connections: Mutex::default(),
+            watched: Mutex::default(),
+            changed: watch::channel(()).0,
         })
     }
 
@@ -264,6 +282,8 @@ impl World {
                     let credentials = Credentials::generate(key, &[], fairpost::now()).unwrap();
                     let config = Arc::new(ArcSwap::from(server_config(&credentials).unwrap()));
                     let incoming = Incoming::new(listener, config, IncomingOptions::default());
+                    let world = Arc::clone(self);
+                    let incoming = incoming.inspect(move |_| world.connections.lock().unwrap()[place] += 1);
                     let node = Node { world: Arc::clone(self), place, behaviour };
                     nodes.spawn(async move {
                         tonic::transport::Server::builder()
@@ -302,6 +322,7 @@ impl World {
         let leaf = leaf(nro, verdict, evidence.as_deref(), time);
         let decided = Decided { leaf, nro: nro.bytes().to_vec(), evidence };
         self.ledger.lock().unwrap().entry(leaf.exchange).or_insert(decided);
+        self.changed.send_replace(());
     }
 }
 
@@ -328,6 +349,8 @@ struct Node {
     behaviour: Behaviour,
 }
 
+/// A node that is watched, for which exchange, what wakes it, and whether it has said anything.
+type Watched = (Node, Signed<Nro>, watch::Receiver<()>, bool);
 type Given<T> = Result<Response<T>, Status>;
 
 impl Node {
@@ -338,6 +361,11 @@ impl Node {
             Behaviour::Unavailable => {
                 let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(20)));
                 Err(Status::with_error_details(Code::Unavailable, "no quorum", details))
+            }
+            Behaviour::Overloaded => {
+                let mut details = ErrorDetails::with_retry_info(Some(BUSY));
+                details.set_error_info("OVERLOADED", "fairpost", HashMap::new());
+                Err(Status::with_error_details(Code::ResourceExhausted, "too much to do", details))
             }
             Behaviour::Rejecting => {
                 let details = ErrorDetails::with_error_info("TOO_LATE", "fairpost", HashMap::new());
@@ -367,6 +395,21 @@ impl Node {
             self.world.decide(&nro, verdict, Some(asked.evidence), now);
         }
         self.outcome(&nro)
+    }
+
+    /// The next message to whoever watches: at once, and then whenever something was decided.
+    async fn sign(watched: Option<Watched>) -> Option<(Result<Outcome, Status>, Option<Watched>)> {
+        let (node, nro, mut changed, said) = watched?;
+        if said && node.behaviour == Behaviour::Dropping {
+            return None;
+        }
+        if said {
+            changed.changed().await.unwrap();
+        }
+        node.expire(&nro);
+        let given = node.outcome(&nro).map(Response::into_inner);
+        let goes_on = given.as_ref().is_ok_and(|given| given.state() == State::Undecided);
+        Some((given, goes_on.then_some((node, nro, changed, true))))
     }
 
     fn outcome(&self, nro: &Signed<Nro>) -> Given<Outcome> {
@@ -442,6 +485,17 @@ impl ExchangeService for Node {
         let nro = self.admit(Method::Status, request.get_ref())?;
         self.expire(&nro);
         self.outcome(&nro)
+    }
+
+    type WatchStream = BoxStream<'static, Result<Outcome, Status>>;
+
+    async fn watch(&self, request: Request<PartyRequest>) -> Given<Self::WatchStream> {
+        self.world.watched.lock().unwrap().push(self.place);
+        self.misbehave(Method::Status).await?;
+        let nro = self.admit(Method::Status, request.get_ref())?;
+        let changed = self.world.changed.subscribe();
+        let signs = stream::unfold(Some((self.clone(), nro, changed, false)), Self::sign);
+        Ok(Response::new(Box::pin(signs)))
     }
 
     async fn get_proof(&self, request: Request<PartyRequest>) -> Given<ProofParts> {

@@ -8,11 +8,14 @@ use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
 use fairpost_proto::evidence;
 use fairpost_proto::ids::{Timestamp, Verdict};
 use fairpost_proto::request::Method;
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::admission::layer::Arrival;
 use super::admission::{Admission, Client, Working};
 use super::contact::{Admitted, Contact};
 use super::error;
+use super::watch::Watchers;
 use crate::clock;
 use crate::ledger::Exchange;
 use crate::store::VerifiedToken;
@@ -21,6 +24,7 @@ use crate::store::VerifiedToken;
 pub struct ExchangeService {
     contact: Contact,
     admission: Arc<Admission>,
+    watchers: Watchers,
     limit: Duration,
 }
 
@@ -33,8 +37,8 @@ struct Taken {
 
 impl ExchangeService {
     /// Requests whose callers set no deadline, or a later one, end after `limit`.
-    pub const fn new(contact: Contact, admission: Arc<Admission>, limit: Duration) -> Self {
-        Self { contact, admission, limit }
+    pub fn new(contact: Contact, admission: Arc<Admission>, watchers: Watchers, limit: Duration) -> Self {
+        Self { contact, admission, watchers, limit }
     }
 
     /// Checks what was signed, and the evidence for `verdict`, if that is still open; then waits for a turn at work.
@@ -128,6 +132,23 @@ impl Service for ExchangeService {
         .await
     }
 
+    type WatchStream = BoxStream<'static, Result<Outcome, Status>>;
+
+    async fn watch(&self, request: Request<PartyRequest>) -> Answer<Self::WatchStream> {
+        let limit = patience(&request, self.limit);
+        within(limit, async {
+            let arrival = request.extensions().get::<Arrival>().cloned();
+            let Taken { admitted, .. } = self.admit(Method::Status, None, request).await?;
+            let watching = self.watchers.watch(admitted)?;
+            // Who waits does no work, and has a watcher's place: its turn and its place among the requests are free.
+            if let Some(arrival) = arrival {
+                arrival.leave();
+            }
+            Ok(Response::new(watching))
+        })
+        .await
+    }
+
     async fn get_proof(&self, request: Request<PartyRequest>) -> Answer<ProofParts> {
         let limit = patience(&request, self.limit);
         within(limit, async {
@@ -172,7 +193,7 @@ const fn state(verdict: Verdict) -> State {
     }
 }
 
-fn outcome(decided: Option<(Exchange, VerifiedToken)>) -> Outcome {
+pub(super) fn outcome(decided: Option<(Exchange, VerifiedToken)>) -> Outcome {
     let server_time_millis = clock::now().millis();
     match decided {
         None => Outcome { state: State::Undecided.into(), server_time_millis, ..Outcome::default() },

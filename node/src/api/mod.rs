@@ -7,7 +7,8 @@
 //! | `Peer`, `Consensus` | members of the view, by TLS client certificate | [`peer`], [`raft`] |
 //! | `Admin` | operators and members, likewise | [`admin`] |
 //!
-//! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster; [`peers`] is this node's side of the calls to others.
+//! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster,
+//! [`watch`] waits with it for a verdict; [`peers`] is this node's side of the calls to others.
 
 pub mod admin;
 pub mod admission;
@@ -20,3 +21,4 @@ pub mod metrics;
 pub mod peer;
 pub mod peers;
 pub mod raft;
+pub mod watch;

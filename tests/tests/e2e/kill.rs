@@ -30,6 +30,7 @@ async fn a_node_killed_at_any_moment_leaves_every_exchange_released_or_ready_to_
             first: Some(contact),
             attempt: Duration::from_secs(3),
             deadline: Duration::from_secs(50),
+            ..Options::default()
         };
         let client = Client::new(cluster.trust.clone(), options).unwrap();
         let mut sealed = people.seal(&cluster, protocol, HOUR).unwrap();

@@ -17,3 +17,4 @@ mod mails;
 mod running;
 mod snapshots;
 mod start;
+mod watch;

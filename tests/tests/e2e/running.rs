@@ -44,8 +44,12 @@ async fn whatever_becomes_of_one_node_the_cluster_goes_on_and_the_node_comes_bac
 }
 
 fn through(cluster: &Cluster, first: usize) -> Client {
-    let options =
-        Options { first: Some(first), attempt: Duration::from_secs(3), deadline: Duration::from_secs(50) };
+    let options = Options {
+        first: Some(first),
+        attempt: Duration::from_secs(3),
+        deadline: Duration::from_secs(50),
+        ..Options::default()
+    };
     Client::new(cluster.trust.clone(), options).unwrap()
 }
 

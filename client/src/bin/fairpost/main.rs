@@ -20,6 +20,7 @@ mod judge;
 mod read;
 mod shell;
 mod show;
+mod watch;
 mod write;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Command {
     Refuse(read::Refuse),
     Withdraw(ask::Withdraw),
     Status(ask::Status),
+    Watch(watch::Watch),
     Proof(ask::MakeProof),
     Verify(judge::Verify),
     Demo(demo::Demo),
@@ -89,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Refuse(verb) => verb.run(),
         Command::Withdraw(verb) => verb.run(),
         Command::Status(verb) => verb.run(),
+        Command::Watch(verb) => verb.run(),
         Command::Proof(verb) => verb.run(),
         Command::Verify(verb) => verb.run(),
         Command::Demo(verb) => verb.run(),

@@ -37,6 +37,18 @@ impl Form {
             Format::Json => serde_json::to_string_pretty(value)? + "\n",
         })
     }
+
+    /// Prints one of several values: in JSON each is one line.
+    pub(crate) fn print_line<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        print(&match self.format {
+            Format::Table => text(value),
+            Format::Json => serde_json::to_string(value)? + "\n",
+        })
+    }
 }
 
 /// Writes to standard output. Whoever closed it, as `head` does, has seen enough.
