@@ -46,6 +46,10 @@ use crate::sealed_mail::SealedMail;
 const GOOD: Duration = Duration::from_secs(5);
 
 /// What a watch has seen.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one verdict for each exchange, and it is handed on at once"
+)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A node says that there is no verdict yet. It is not proven, and comes again every ten seconds or so.

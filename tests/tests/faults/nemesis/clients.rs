@@ -108,7 +108,7 @@ impl Party {
             let kind = self.random.gen_range(0..10);
             // Some deadlines pass while the exchange is under way.
             let lifetime = if kind < 3 { self.random.gen_range(1..5) } else { 3600 };
-            let operation = ["redeem", "withdraw", "refuse"][if kind < 7 { 0 } else { kind - 7 }];
+            let operation = ["redeem", "withdraw", "refuse"][kind.saturating_sub(7)];
             let mail = self.begin(&book, operation, Span::from_seconds(lifetime))?;
             let client = self.client()?;
             match kind {
