@@ -30,8 +30,12 @@ async fn forgetful(settings: Settings) -> (Cluster, People) {
 }
 
 fn through(cluster: &Cluster, first: usize) -> Client {
-    let options =
-        Options { first: Some(first), attempt: Duration::from_secs(3), deadline: Duration::from_secs(50) };
+    let options = Options {
+        first: Some(first),
+        attempt: Duration::from_secs(3),
+        deadline: Duration::from_secs(50),
+        ..Options::default()
+    };
     Client::new(cluster.trust.clone(), options).unwrap()
 }
 

@@ -13,8 +13,12 @@ pub(crate) const HOUR: Span = Span::from_seconds(3600);
 
 /// A client that asks this node first.
 pub(crate) fn through(world: &World, first: usize) -> anyhow::Result<Client> {
-    let options =
-        Options { first: Some(first), attempt: Duration::from_secs(3), deadline: Duration::from_secs(50) };
+    let options = Options {
+        first: Some(first),
+        attempt: Duration::from_secs(3),
+        deadline: Duration::from_secs(50),
+        ..Options::default()
+    };
     Ok(Client::new(world.cluster.trust.clone(), options)?)
 }
 

@@ -1,6 +1,6 @@
 //! Signed bytes go when their time is over; what was decided stays.
 
-use fairpost::client::Error;
+use fairpost::client::{Error, Reason};
 use fairpost::sealed_mail::SealedMail;
 use fairpost_api::v1::State;
 use fairpost_proto::ids::{Protocol, Span, Verdict};
@@ -64,7 +64,7 @@ async fn signed_bytes_are_dropped_in_time_and_the_verdict_stays() {
     assert_eq!((outcome.verdict, outcome.evidence), (Verdict::Released, None));
     let refused =
         prove(&through(&cluster, 1), &people, &mut old).await.unwrap_err().downcast::<Error>().unwrap();
-    assert!(matches!(&refused, Error::Rejected(why) if why.reason == "EVIDENCE_DROPPED"), "{refused}");
+    assert!(matches!(&refused, Error::Rejected(why) if why.reason == Reason::EvidenceDropped), "{refused}");
 
     // A node that rebuilds its ledger now gets the leaf without the bytes, and makes the token once more.
     purged(&cluster, &[0, 1, 2, 3]).await;

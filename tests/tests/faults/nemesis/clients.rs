@@ -108,7 +108,7 @@ impl Party {
             let kind = self.random.gen_range(0..10);
             // Some deadlines pass while the exchange is under way.
             let lifetime = if kind < 3 { self.random.gen_range(1..5) } else { 3600 };
-            let operation = ["redeem", "withdraw", "refuse"][kind.saturating_sub(7)];
+            let operation = ["redeem", "withdraw", "refuse"][usize::saturating_sub(kind, 7)];
             let mail = self.begin(&book, operation, Span::from_seconds(lifetime))?;
             let client = self.client()?;
             match kind {
@@ -132,7 +132,12 @@ impl Party {
 
     fn client(&mut self) -> anyhow::Result<Client> {
         let first = Some(self.random.gen_range(0..self.trust.view().members().len()));
-        let options = Options { first, attempt: Duration::from_secs(2), deadline: Duration::from_secs(10) };
+        let options = Options {
+            first,
+            attempt: Duration::from_secs(2),
+            deadline: Duration::from_secs(10),
+            ..Options::default()
+        };
         Ok(Client::new(self.trust.clone(), options)?)
     }
 

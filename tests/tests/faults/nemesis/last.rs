@@ -82,7 +82,7 @@ async fn complete(
     let contested = logs.len() - refused(id, logs).len() < world.cluster.trust.view().quorum().q();
     // Nothing can complete it, but whoever asks must not get a false answer either.
     let deadline = if contested { PATIENCE } else { Duration::from_secs(30) };
-    let options = Options { deadline, attempt: PATIENCE, first: None };
+    let options = Options { deadline, attempt: PATIENCE, ..Options::default() };
     let client = Client::new(world.cluster.trust.clone(), options)?;
     let (sender, recipient) = (&begun.sender, &begun.recipient);
     let answer = ask(book, &client, sender, recipient, &mail, begun.operation).await;
