@@ -74,7 +74,8 @@ impl Book {
         let events = self.events();
         let proven =
             events.iter().filter(|event| matches!(event.answer, Answer::Verdict { .. } | Answer::Proof(_)));
-        let mut ends: Vec<u128> = proven.map(|event| event.end).filter(|answered| *answered < end).chain([0, end]).collect();
+        let mut ends: Vec<u128> =
+            proven.map(|event| event.end).filter(|answered| *answered < end).chain([0, end]).collect();
         ends.sort_unstable();
         let gaps = ends.windows(2).map(|pair| pair[1] - pair[0]);
         Duration::from_millis(gaps.max().unwrap_or_default() as u64)
