@@ -51,8 +51,10 @@ impl Disk {
         self.point.join("ballast")
     }
 
-    /// Leaves no room but so many bytes. (RocksDB takes room for its logs in advance: a node that runs goes on in that.)
+    /// Leaves no room but so many bytes. RocksDB reserves room for its logs, and a node that runs goes on in that: so no
+    /// process may use it, and what one had reserved is given back first.
     pub fn fill_but(&self, left: u64) -> anyhow::Result<()> {
+        give_back(&self.point)?;
         let spare = self.point.join("spare");
         command("fallocate", ["-l", &left.to_string(), text(&spare)?])?;
         self.fill()?;
@@ -123,6 +125,20 @@ impl Drop for Disk {
         // A frozen file system would outlive its sandbox.
         let _ = self.thaw();
     }
+}
+
+/// Gives back what files have reserved beyond their ends.
+fn give_back(folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            give_back(&path)?;
+        } else if kind.is_file() {
+            let file = fs::File::options().write(true).open(&path)?;
+            file.set_len(file.metadata()?.len())?;
+        }
+    }
+    Ok(())
 }
 
 fn text(path: &Path) -> anyhow::Result<&str> {

@@ -20,7 +20,7 @@ async fn ends_and_comes_back(world: &mut World, node: usize, end: End) -> anyhow
     exchange(world, &through(world, node)?).await?;
     let broken = Instant::now();
     match end {
-        // A running node has taken room for its logs in advance, and goes on in that: so it is started with little.
+        // A running node goes on in the room that it has reserved: so it is started with little.
         End::Full => {
             world.cluster.stop(node).await?;
             world.disks[node].fill_but(1 << 20)?;
