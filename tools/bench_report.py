@@ -89,7 +89,7 @@ def plot(results):
 
 def rates(results):
     header = ["clients", "exchanges/s", "bound/s", "share of the bound", "in an entry", "tokens together", "p50 (ms)", "p99 (ms)"]
-    header += ["proof p50 (ms)", "CPU of a node (ms)", "memory of a node (MB)"]
+    header += ["proof p50 (ms)", "CPU of a node (ms)", "memory of a node (MB)", "cores others used"]
     rows = []
     for report in results["fairpost"]:
         nodes = report["nodes"]
@@ -98,7 +98,7 @@ def rates(results):
         latency, proof = report["latency_seconds"], report["proof_latency_seconds"]
         row = [report["clients"], f"{report['exchanges_per_second']:.0f}", f"{report['bound_per_second']:.0f}"]
         row += [f"**{report['share_of_bound']:.0%}**", f"{report['batch']:.1f}", f"{report['token_batch']:.1f}", ms(latency["p50"]), ms(latency["p99"])]
-        rows.append([*row, ms(proof["p50"]), ms(cpu), f"{memory:.0f}"])
+        rows.append([*row, ms(proof["p50"]), ms(cpu), f"{memory:.0f}", f"{report['others_cpu'] or 0:.2f}"])
     return table(header, rows)
 
 
@@ -161,7 +161,8 @@ share it. So the ratios say more than the numbers: they hold where the numbers d
 {rates(results)}
 A full exchange: the recipient hands in a receipt and gets the token that opens the mail (p50, p99), then the sender asks the same node for the
 proof. The **bound** is the rate that the unavoidable cryptographic operations alone would allow on all cores of this machine, with
-no disk, no network and no parsing. What lies between rate and bound is what everything else costs, and the clients.
+no disk, no network and no parsing. What lies between rate and bound is what everything else costs, the clients, and whatever
+else ran on the machine (last column: where it is not near 0, measure again).
 
 What an exchange can't do without, with {many["clients"]} clients, each operation measured in the same run on one thread:
 

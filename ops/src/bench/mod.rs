@@ -18,11 +18,13 @@
 //!
 //! - Nobody else uses cluster and machine.
 //! - For the bound and for processor times: all nodes are on this machine, or on machines like it.
+//! - For what others used of the processors: all nodes are on this machine.
 
 mod bound;
 mod check;
 mod disk;
 mod load;
+mod machine;
 mod numbers;
 mod people;
 mod prepare;
@@ -287,7 +289,7 @@ impl<'a> Bench<'a> {
             Until::Answered(_) => None,
         };
         let before = watch.look().await?;
-        let cpu = usage::cpu();
+        let (cpu, ticks) = (usage::cpu(), machine::Ticks::now());
         let started = match length {
             Some(_) => Instant::now(),
             None => before.iter().map(|look| look.at).min().unwrap_or_else(Instant::now),
@@ -307,9 +309,11 @@ impl<'a> Bench<'a> {
         }
         let stopped = Instant::now();
         let cpu = usage::cpu() - cpu;
+        let cores = sum::cores();
+        let busy = ticks.zip(machine::Ticks::now()).map(|(before, now)| now.busy_since(before, cores));
         let after = watch.look().await?;
         work.stop();
-        Ok(Clock { started, stopped, before, after, cpu, resident: usage::resident_bytes() })
+        Ok(Clock { started, stopped, before, after, cpu, busy, resident: usage::resident_bytes() })
     }
 
     /// When the clock stops: with the last answer, if a number of exchanges was asked for.

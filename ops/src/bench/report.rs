@@ -48,6 +48,9 @@ pub struct Report {
     pub nodes: Vec<Node>,
     /// This process.
     pub client: Client,
+    /// How many of this machine's processors anything else used meanwhile, if the nodes are on it; null where that is
+    /// not known.
+    pub others_cpu: Option<f64>,
     /// What was looked at after the clock had stopped, and held.
     pub checked: Checked,
 }

@@ -89,6 +89,12 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
     let each = report.client.cpu_seconds_per_exchange * 1e3;
     let memory = memory(report.client.resident_bytes);
     writeln!(text, "{:<12} {:<10} {each:>18.3} {:>10.1} {memory:>12}", "this bench", "", each * rate / 10.0)?;
+    if let Some(others) = report.others_cpu {
+        let cores = report.bound.cores;
+        let advice =
+            if others > cores as f64 / 10.0 { "; what was measured says little: measure alone" } else { "" };
+        writeln!(text, "\nanything else used {others:.2} of {cores} processors of this machine{advice}")?;
+    }
     writeln!(
         text,
         "\n{} tokens and {} proofs with their mails were verified afterwards.",

@@ -19,6 +19,8 @@ pub(super) struct Clock {
     pub(super) after: Vec<Look>,
     /// Processor time that this process used meanwhile.
     pub(super) cpu: Duration,
+    /// How many processors of this machine were busy meanwhile, with whatever.
+    pub(super) busy: Option<f64>,
     /// This process's memory at the end.
     pub(super) resident: Option<u64>,
 }
@@ -53,12 +55,15 @@ pub(super) fn report(options: &Options, view: &View, seen: &Seen, bench: &bound:
         certificates: (seen.certificates as f64 / seen.answered as f64).min(2.0),
         proof: options.proof,
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let operations = bench.costs(&shape);
     let seconds_per_exchange: f64 = operations.iter().map(|cost| cost.seconds_per_exchange).sum();
     let bound_per_second = cores as f64 / seconds_per_exchange;
     let latency_seconds = numbers::latency(counted.iter().map(|done| done.redeem));
     let proofs: Vec<Duration> = counted.iter().filter_map(|done| done.proof).collect();
+    let nodes: Vec<report::Node> =
+        clock.before.iter().zip(&clock.after).map(|(before, after)| node(before, after, rate)).collect();
+    let own = clock.cpu.as_secs_f64() / seconds + nodes.iter().map(|node| node.cpu).sum::<f64>();
     Report {
         version: report::VERSION,
         cluster: view.cluster().to_string(),
@@ -82,16 +87,12 @@ pub(super) fn report(options: &Options, view: &View, seen: &Seen, bench: &bound:
             let seconds = parts.iter().map(|part| part.seconds_together).sum();
             report::Unavoidable { seconds, latency_ratio: latency_seconds.p50 / seconds, parts }
         }),
-        nodes: clock
-            .before
-            .iter()
-            .zip(&clock.after)
-            .map(|(before, after)| node(before, after, rate))
-            .collect(),
+        nodes,
         client: report::Client {
             cpu_seconds_per_exchange: clock.cpu.as_secs_f64() / counted.len() as f64,
             resident_bytes: clock.resident,
         },
+        others_cpu: clock.busy.map(|busy| (busy - own).max(0.0)),
         checked: seen.checked,
     }
 }
@@ -134,6 +135,11 @@ impl Clock {
     pub(super) fn token_batch(&self) -> f64 {
         self.histograms().get("fairpost_token_batch_size").map_or(1.0, |sizes| sizes.mean().max(1.0))
     }
+}
+
+/// How many processors this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The nearest whole number of a size.

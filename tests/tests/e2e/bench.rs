@@ -72,6 +72,8 @@ async fn the_bench_counts_what_the_cluster_has_decided_and_refuses_half_a_cluste
     let shares = operations.iter().find(|cost| cost["operation"] == "make a share").unwrap();
     assert_eq!(shares["per_exchange"], 3.0, "three of four make a token");
     assert!(number(&report, "/unavoidable/seconds") < number(&report, "/latency_seconds/p50"), "{report:#}");
+    let others = report["others_cpu"].as_f64().expect("what others used");
+    assert!((0.0..=number(&report, "/bound/cores")).contains(&others), "{others} processors");
     let nodes = report["nodes"].as_array().unwrap();
     assert_eq!(
         nodes.iter().map(|node| node["name"].as_str().unwrap()).collect::<Vec<_>>(),
