@@ -55,6 +55,8 @@ use watch::Watch;
 const PILOT: Duration = Duration::from_secs(2);
 /// How many more exchanges are prepared than the pilot's rate would need.
 const MARGIN: f64 = 1.6;
+/// How long to wait before a member that is not ready is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How many proofs are verified at most.
 const PROOFS: usize = 100;
 /// What a database puts around a record, and a command around its evidence, roughly.
@@ -220,7 +222,18 @@ impl<'a> Bench<'a> {
         Ok(sum::report(self.options, view, &seen, &bound))
     }
 
+    /// Waits until every member is ready, at most as long as one may take to answer: there may be an election just now.
     async fn all_ready(&self) -> Result<(), Error> {
+        let end = Instant::now() + self.options.patience;
+        loop {
+            match self.are_ready().await {
+                Err(Error::NotReady { .. }) if Instant::now() < end => tokio::time::sleep(LOOK_AGAIN).await,
+                ready => return ready,
+            }
+        }
+    }
+
+    async fn are_ready(&self) -> Result<(), Error> {
         for probe in status::probe(self.operator, self.trust.view(), self.options.patience).await {
             let name = probe.name;
             match probe.outcome {

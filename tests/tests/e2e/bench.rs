@@ -5,7 +5,8 @@ use serde_json::Value;
 
 async fn bench(cluster: &Cluster, arguments: &str) -> Ended {
     let dir = cluster.path();
-    let words = ["bench", "--dir", dir.to_str().unwrap(), "--people", "5"];
+    // Other tests share the machine, and delay elections.
+    let words = ["bench", "--dir", dir.to_str().unwrap(), "--people", "5", "--timeout", "30"];
     run("fairpostctl", words.into_iter().chain(arguments.split_whitespace()), b"").await.unwrap()
 }
 
