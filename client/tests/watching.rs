@@ -1,5 +1,9 @@
 //! Watching an exchange at nodes that are dead, silent, lying or gone.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail as tests do: by a panic that names the line")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail as tests do: by a panic that names the line"
+)]
 
 mod support;
 
@@ -169,7 +173,7 @@ async fn a_watch_whose_next_is_dropped_again_and_again_misses_nothing() {
     let watching = client(&world, options());
     let mail = world.sealed_mail(Protocol::Cmp2);
     let mut watch = watching.watch(&world.sender, &mail).unwrap();
-    let mut patiently = async |watch: &mut Watch<'_>| {
+    let patiently = async |watch: &mut Watch<'_>| {
         let started = Instant::now();
         while started.elapsed() < ENOUGH {
             if let Ok(event) = timeout(Duration::from_millis(3), watch.next()).await {
