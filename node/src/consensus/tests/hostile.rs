@@ -146,7 +146,7 @@ async fn a_false_leader_does_not_stop_raft() {
         }
         for term in [9, 10, guard::MAX_NUMBER] {
             let story = message::encode(&false_leaders_story(&mut runner, term)).unwrap();
-            let told = handle.append_entries(2, story).await;
+            let told = handle.append_entries(2, message::timed(fixed_clock(1)(), &story)).await;
             // The first is as good as any; the others begin the log anew.
             assert_eq!(told.is_ok(), term == 9, "case {case}, term {term}: {told:?}");
             assert!(handle.is_healthy().await, "case {case}, term {term}");
@@ -159,9 +159,10 @@ async fn a_false_leader_does_not_stop_raft() {
                 entries: Vec::new(),
                 leader_commit: Some(id),
             };
-            handle.append_entries(2, message::encode(&beat).unwrap()).await.unwrap_err();
+            let timed = |bytes| message::timed(fixed_clock(1)(), &bytes);
+            handle.append_entries(2, timed(message::encode(&beat).unwrap())).await.unwrap_err();
             let elect = Elect { vote: Vote::new(term, 2), last_log_id: Some(id) };
-            handle.vote(2, message::encode(&elect).unwrap()).await.unwrap_err();
+            handle.vote(2, timed(message::encode(&elect).unwrap())).await.unwrap_err();
             assert!(handle.is_healthy().await, "case {case}, term {term}, index {index}");
         }
         server.stop(&hub).await;

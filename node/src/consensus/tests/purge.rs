@@ -160,7 +160,8 @@ async fn a_node_that_lost_its_ledger_behind_the_log_takes_no_part_until_it_is_ba
             vote: Vote::new(1000, 9),
             last_log_id: Some(LogId { leader_id: CommittedLeaderId::new(999, 9), index: 1000 }),
         };
-        let vote = lost.handle.vote(9, message::encode(&elect).unwrap()).await;
+        let vote =
+            lost.handle.vote(9, message::timed(fixed_clock(1)(), &message::encode(&elect).unwrap())).await;
         assert!(matches!(vote, Err(Refusal::Recovering(_))), "{vote:?}");
         // It does not stand for election either, however long nobody leads: and starts so again.
         let term =
