@@ -25,6 +25,7 @@ demo: build
 	$(TARGET)/debug/fairpost demo
 
 test: build
+	tools/setup test
 	$(CARGO) test --locked --workspace
 
 lint: setup

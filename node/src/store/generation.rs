@@ -9,7 +9,7 @@
 //! # Guarantees
 //!
 //! - After a crash at any moment the ledger is the old one or the new one, as a whole ([`Staging::install`]; test
-//!   `a_crash_leaves_the_old_ledger_or_the_new_one`).
+//!   `a_node_killed_while_it_takes_a_snapshot_starts_with_the_old_ledger_or_the_new_one`).
 //! - What is not the ledger is removed: at the start, and when its last reader is gone ([`Generation`]).
 
 use std::collections::HashSet;
