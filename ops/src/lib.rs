@@ -1,6 +1,6 @@
 //! What `fairpostctl` does for operators: make a cluster, look after it, explain a node's configuration.
 //!
-//! - [`bench`]: how fast a cluster is, and how fast its cryptography would let it be.
+//! - [`bench`](mod@bench): how fast a cluster is, and how fast its cryptography would let it be.
 //! - [`init`]: all nodes of a cluster for one machine, with keys, shares and a development CA.
 //! - [`status`]: how every member is, and what that means for the cluster.
 //! - [`settings`]: each value of a node's configuration, and where it comes from.

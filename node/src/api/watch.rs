@@ -3,7 +3,7 @@
 //! # Specification
 //!
 //! The first message comes at once: the verdict, if there is one, or undecided. While there is none, undecided is said
-//! again after every [`SIGN_OF_LIFE`], so that the caller can tell a node that waits from one that hangs. A verdict is
+//! again after every `SIGN_OF_LIFE`, so that the caller can tell a node that waits from one that hangs. A verdict is
 //! the last message. Once deadline and grace have passed by this node's clock, it asks for Expired, and asks again with
 //! every sign of life while the leader's clock says that it is too early.
 //!
@@ -15,7 +15,7 @@
 //! # Guarantees
 //!
 //! - A watcher costs a place of [`Watchers`], which are counted; above that the call is turned away.
-//! - A stream ends after [`LONGEST`], and when the node is told to stop: the caller then signs anew.
+//! - A stream ends after `LONGEST`, and when the node is told to stop: the caller then signs anew.
 //! - A caller that goes away takes its place, its waiter and its timers with it: the stream owns all of them, and no task
 //!   is left.
 

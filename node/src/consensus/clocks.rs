@@ -8,10 +8,10 @@
 //! that no later leader could do better until that time has come. Therefore:
 //!
 //! - A leader that knows so many clocks to differ from its own by more than the skew that fewer than `q` members would
-//!   witness its entry stamps none, and sends no sign of life, so that another is elected ([`Clocks::unfit`]).
+//!   witness its entry stamps none, and sends no sign of life, so that another is elected (`Clocks::unfit`).
 //! - So does one whose log has an entry, not yet applied, that lies further ahead of its clock than the skew; nor does it stand for election.
-//! - A member grants no vote to a candidate whose clock differs by more than the skew ([`Clocks::check_candidate`]).
-//! - A member does not store an entry that is stamped further ahead of its clock than the skew ([`Clocks::latest`],
+//! - A member grants no vote to a candidate whose clock differs by more than the skew (`Clocks::check_candidate`).
+//! - A member does not store an entry that is stamped further ahead of its clock than the skew (`Clocks::latest`,
 //!   [`guard::check_times`](super::guard)): whatever a leader says, the ledger's time never runs further ahead
 //!   than a majority's clocks and the skew.
 //!

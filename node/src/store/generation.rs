@@ -114,7 +114,7 @@ impl Drop for Leftover {
     }
 }
 
-/// A generation on its way. Dropped before [`Staging::install`], it is removed.
+/// A generation on its way. Dropped before `Staging::install`, it is removed.
 pub struct Staging {
     ledger: Ledger,
     generation: Generation,

@@ -6,7 +6,7 @@
 //! Everything that can be signed beforehand is. `clients` of them go on at any time, each in a closed loop, each going
 //! round the nodes.
 //!
-//! 1. Single operations and the disk are measured ([`bound`]).
+//! 1. Single operations and the disk are measured (`bound`).
 //! 2. A pilot run finds out how many exchanges to prepare.
 //! 3. The load runs; once it is warm, the clock starts, and stops after the time asked for, or when the exchanges run
 //!    out. What was answered while it ran counts.

@@ -11,5 +11,4 @@
 )]
 
 mod connections;
-mod requests;
 mod wire;

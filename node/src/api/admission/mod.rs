@@ -9,11 +9,11 @@
 //! 2. **Check**, before signatures are verified: as many at once as there are cores, one client's at most on half of them.
 //! 3. **Work**, what a verdict takes afterwards: so many at once for each party, for each source, and for all.
 //!
-//! At the second and third gate, requests wait, and turns go round ([`fair`]): first among sources, then among a
+//! At the second and third gate, requests wait, and turns go round (`fair`): first among sources, then among a
 //! source's clients. A client is the key that signed, once a signature of it over the same connection has held. Until
 //! then it is the connection, since anybody can write another's name on a request.
 //!
-//! What does not fit is refused with `RESOURCE_EXHAUSTED`, `RetryInfo` and the reason `OVERLOADED` ([`refusals`]).
+//! What does not fit is refused with `RESOURCE_EXHAUSTED`, `RetryInfo` and the reason `OVERLOADED` (`refusals`).
 //!
 //! # Relies on
 //!
