@@ -7,14 +7,12 @@ use fairpost_api::tls::{Pin, client_config};
 use fairpost_node::config::Config;
 use fairpost_tests::Cluster;
 use h2::client::SendRequest;
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http;
-use tonic::transport::{Channel, Endpoint};
 
 pub(super) const FLOODER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
 
@@ -68,22 +66,6 @@ pub(super) fn head(path: &str) -> http::Request<()> {
         .unwrap()
 }
 
-/// A gRPC channel from an address.
-pub(super) fn channel(cluster: &Cluster, node: usize, from: IpAddr) -> Channel {
-    let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
-    let connector = TlsConnector::from(client_config(pin, None).unwrap());
-    let address = address(cluster, node);
-    let connect = tower::service_fn(move |_| {
-        let connector = connector.clone();
-        async move {
-            let name = ServerName::try_from("node.example").unwrap();
-            let stream = connector.connect(name, connect(address, from).await?).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(stream))
-        }
-    });
-    Endpoint::from_static("https://node.example").connect_with_connector_lazy(connect)
-}
-
 /// Everything that a node's exporter tells.
 pub(super) async fn metrics(cluster: &Cluster, node: usize) -> String {
     let config = Config::load(&cluster.nodes[node].config).unwrap();
@@ -98,12 +80,4 @@ pub(super) async fn metrics(cluster: &Cluster, node: usize) -> String {
 pub(super) fn sample(text: &str, metric: &str) -> Option<f64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     lines.next_back().map(|value| value.parse().unwrap())
-}
-
-/// Kilobytes of memory that a node has.
-pub(super) fn resident(cluster: &Cluster, node: usize) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.process_id(node).unwrap()));
-    let status = status.unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }
