@@ -1,4 +1,4 @@
-//! Load and abuse: what one client does to a node, and what another notices of it. Real nodes, real floods.
+//! Abuse: connections that say nothing, say too little, or are too many, and who is served meanwhile. Real nodes.
 //!
 //! Floods come from another loopback address (127.0.0.2) than those who must not suffer.
 
