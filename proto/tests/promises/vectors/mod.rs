@@ -10,12 +10,14 @@ mod envelope;
 mod evidence;
 mod faults;
 mod genesis;
+mod misconduct;
 mod proof;
 mod request;
 mod terms;
 mod trust;
 
 use fairpost_proto::ids::Timestamp;
+pub(crate) use misconduct::{two_tokens, two_votes};
 pub(crate) use proof::foreign_trust;
 pub(crate) use request::request;
 use serde_json::{Map, Value, json};
