@@ -7,6 +7,7 @@ use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{self, Payload, Signed, Signer};
 use fairpost_proto::entry::{self, Command, Entry, Head};
 use fairpost_proto::evidence::{self, Answer, Nro, Nrr, Refusal, Withdrawal};
+use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, KeyId, Protocol, Timestamp, Verdict};
 use fairpost_proto::leaf::Leaf;
 use fairpost_proto::lock::{self, Locked};
@@ -22,7 +23,7 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
-use super::{a_trust_file, an_entry};
+use super::{a_grant, a_trust_file, an_entry};
 use crate::vectors::{request, second_view, two_tokens, two_votes};
 use crate::world::{judge, now, signing_key, world};
 
@@ -64,6 +65,7 @@ const SIGNED: &[&str] = &[
     "time",
     "the method",
     "the sealing key",
+    "the candidate",
     "X25519 key",
 ];
 
@@ -158,6 +160,7 @@ fn what_people_and_servers_sign() {
         signed::<Request>("request", world.recipient.sign(request(world, &nro, Some(&receipt))).bytes()),
         signed::<Card>("card", world.recipient.sign(card).bytes()),
         signed::<Binding>("tls-binding", &by_server(binding)),
+        signed::<Grant>("grant", &a_grant()),
         signed::<Vote>("vote", world.vote(0, &world.leaf(Verdict::Released), |_| {}).0.bytes()),
         signed::<Head>("entry-head", Entry::parse(&an_entry()).unwrap().head.bytes()),
     ]);
