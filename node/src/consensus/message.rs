@@ -69,9 +69,10 @@ pub(super) fn timed(now: Timestamp, message: &Bytes) -> Bytes {
 /// The sender's clock, and the message behind it.
 pub(super) fn untimed(mut bytes: Bytes) -> Result<(Timestamp, Bytes), Error> {
     let found = bytes.len();
-    let millis =
-        bytes.try_get_u64().map_err(|_| Error::Short { expected: TIME_BYTES as u64, found: found as u64 })?;
-    Ok((Timestamp::from_millis(millis).ok_or(Error::Time { found: millis })?, bytes))
+    let short = Error::Short { expected: TIME_BYTES as u64, found: found as u64 };
+    let millis = bytes.try_get_u64().map_err(|_| short.located(0))?;
+    let time = Timestamp::from_millis(millis).ok_or_else(|| Error::Time { found: millis }.located(0))?;
+    Ok((time, bytes))
 }
 
 /// The message in these bytes.
