@@ -60,6 +60,8 @@ const HEADERS: u32 = 16 * 1024;
 /// How many requests may be taken back before they are looked at, and how many this side may break off, before the
 /// connection is closed.
 const RESETS: usize = 256;
+/// How many entries without a certificate the witness keeps in memory: a few kilobytes each.
+const INCOMPLETE: usize = 4096;
 /// How many files the node may need for other things than connections of strangers: three databases, members.
 const FILES: usize = 1536;
 
@@ -220,6 +222,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ledger: ledger.clone(),
             log: Arc::new(log.clone()),
             peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
+            incomplete: INCOMPLETE,
         },
         witness_store,
         standing,

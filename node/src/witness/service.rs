@@ -104,6 +104,9 @@ pub struct Options {
     pub log: Arc<dyn FirstSeen>,
     /// The others.
     pub peers: Arc<dyn Peers>,
+    /// How many entries' tallies may be in memory that lack a certificate. Beyond that the oldest are dropped for which nobody
+    /// waits; whoever asks for one again has its votes collected anew.
+    pub incomplete: usize,
 }
 
 struct Inner {
@@ -239,6 +242,8 @@ impl Service {
         }
         self.count(early)?;
         self.certify(next..=end).await?;
+        // Also where nothing was certified: that is what has to be bounded.
+        self.inner.forget();
         Ok(end + 1)
     }
 
@@ -305,16 +310,17 @@ impl Service {
         let tallies = self.inner.tallies.lock();
         // Whose votes are all here can't be helped by asking, and is most of them: looked at first, and left out.
         let lacking = tallies.values().map(|tally| (tally, tally.missing(view)));
-        let mut asks: Vec<(u64, Vec<u16>)> = lacking
+        let mut asks: Vec<(bool, u64, Vec<u16>)> = lacking
             .filter(|(_, missing)| !missing.is_empty())
             .filter(|(tally, _)| tally.certified(view).len() < tally.block().leaves.len())
-            .map(|(tally, missing)| (tally.block().sequence, missing))
+            .map(|(tally, missing)| (self.inner.is_awaited(tally), tally.block().sequence, missing))
             .collect();
         drop(tallies);
-        // The newest first, so that old ones for which a member is gone do not take all places.
-        asks.sort_unstable_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+        // What somebody waits for first, however old; then the newest, so that old ones for which a member is gone do not take
+        // all places.
+        asks.sort_unstable_by_key(|(awaited, sequence, _)| std::cmp::Reverse((*awaited, *sequence)));
         asks.truncate(BATCH);
-        for (sequence, missing) in asks {
+        for (_, sequence, missing) in asks {
             let others = missing.into_iter().filter(|index| *index != self.inner.options.index).collect();
             self.inner.options.peers.ask(others, sequence);
         }
@@ -432,16 +438,35 @@ impl Inner {
         }
     }
 
-    /// Drops complete tallies from memory, the oldest first, down to [`KEPT`].
+    /// Whether somebody waits for a certificate of this entry.
+    fn is_awaited(&self, tally: &Tally) -> bool {
+        tally.block().leaves.iter().any(|leaf| self.waiting.any(&leaf.exchange))
+    }
+
+    /// Drops tallies from memory, the oldest first: complete ones down to [`KEPT`], and of the others, for which nobody waits, as
+    /// many as are too many.
     fn forget(&self) {
         let mut tallies = self.tallies.lock();
-        if tallies.len() <= 2 * KEPT {
+        let most = self.options.incomplete;
+        if tallies.len() <= (2 * KEPT).min(most) {
             return;
         }
-        let complete = tallies.iter().filter(|(_, tally)| tally.is_complete());
-        let mut complete: Vec<u64> = complete.map(|(sequence, _)| *sequence).collect();
-        complete.sort_unstable();
-        for sequence in complete.iter().take(tallies.len() - KEPT) {
+        let (mut complete, mut incomplete): (Vec<u64>, Vec<u64>) =
+            tallies.keys().partition(|sequence| tallies.get(sequence).is_some_and(Tally::is_complete));
+        if tallies.len() > 2 * KEPT {
+            complete.sort_unstable();
+            for sequence in complete.iter().take(tallies.len() - KEPT) {
+                tallies.remove(sequence);
+            }
+        }
+        let beyond = incomplete.len().saturating_sub(most);
+        if beyond == 0 {
+            return;
+        }
+        incomplete.sort_unstable();
+        // Who has just begun to wait looks for the tally under this lock, and takes it up again.
+        incomplete.retain(|sequence| tallies.get(sequence).is_some_and(|tally| !self.is_awaited(tally)));
+        for sequence in incomplete.iter().take(beyond) {
             tallies.remove(sequence);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::ids::{ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::threshold::{Message, Share, Token};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
@@ -152,13 +152,18 @@ fn share_file(folder: &Path, world: &World, index: usize) -> ShareFile {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::keeping(4096).await
+    }
+
+    /// Members that keep so many incomplete tallies in memory.
+    async fn keeping(incomplete: usize) -> Self {
         let (world, net, seen) =
             (Arc::new(World::new()), Arc::new(Net::default()), Arc::new(SeenAtOnce(Mutex::default())));
         let view = Arc::new(world.view.clone());
         let (stop, stopped) = watch::channel(false);
         let mut members = Vec::new();
         for index in 0..MEMBERS {
-            members.push(member(&world, &view, &net, &seen, index, stopped.clone()).await);
+            members.push(member(&world, &view, &net, &seen, index, incomplete, stopped.clone()).await);
         }
         net.handles.lock().extend(members.iter().map(|member| member.witness.clone()));
         Self { world, net, members, seen, state: Mutex::new(State::empty()), _stop: stop }
@@ -166,11 +171,16 @@ impl Cluster {
 
     /// Every member's log gets an entry with the command for this verdict.
     async fn order(&self, number: u8, verdict: Verdict) -> ExchangeId {
+        self.order_seen(number, verdict, Span::from_millis(0)).await
+    }
+
+    /// The same, for an entry that all see only so long after it was stamped.
+    async fn order_seen(&self, number: u8, verdict: Verdict, late: Span) -> ExchangeId {
         let command = self.world.command(number, verdict);
         let state = self.members[0].ledger.state();
         let time = after(10).max(state.time);
         let entry = Bytes::from(self.world.entry(0, &state, time, &[command]));
-        self.seen.0.lock().push(time);
+        self.seen.0.lock().push(time.plus(late));
         let index = self.seen.0.lock().len() as u64;
         for member in &self.members {
             let position = Bytes::from_static(b"position");
@@ -179,6 +189,17 @@ impl Cluster {
         }
         *self.state.lock() = self.members[0].ledger.state();
         self.world.nro(number).payload().terms.exchange()
+    }
+
+    /// Waits until this member has voted on all that was ordered.
+    async fn voted(&self, member: usize) {
+        let last = self.members[0].ledger.state().sequence;
+        let voted = async {
+            while self.members[member].witness.voted().unwrap() < last {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), voted).await.expect("votes in time");
     }
 
     async fn token(&self, member: usize, exchange: &ExchangeId) -> Result<Verdict, Error> {
@@ -199,6 +220,7 @@ async fn member(
     net: &Arc<Net>,
     seen: &Arc<SeenAtOnce>,
     index: usize,
+    incomplete: usize,
     stop: watch::Receiver<bool>,
 ) -> Member {
     let folder = tempfile::tempdir().unwrap();
@@ -217,6 +239,7 @@ async fn member(
         ledger: ledger.clone(),
         log: Arc::clone(seen) as Arc<dyn FirstSeen>,
         peers: Arc::new(link()),
+        incomplete,
     };
     let (service, witness) = Service::new(options, store, standing);
     tokio::spawn(service.run(stop));
@@ -328,6 +351,37 @@ async fn an_old_exchange_is_found_at_once_however_many_came_since() {
         let at_once = tokio::time::timeout(Duration::from_secs(5), witness.certified(&old)).await;
         at_once.expect("an exchange that was certified long ago").unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_too_few_vote_for_takes_no_more_memory_than_it_may_and_is_completed_when_somebody_asks() {
+    const INCOMPLETE: usize = 80;
+    let cluster = Cluster::keeping(INCOMPLETE).await;
+    *cluster.net.lost.lock() = vec![1, 2, 3];
+    let (oldest, old) = (cluster.order(1, Verdict::Released).await, cluster.order(2, Verdict::Refused).await);
+    let witness = cluster.members[0].witness.clone();
+    let waiting = {
+        let (witness, oldest) = (witness.clone(), oldest);
+        tokio::spawn(async move { witness.certified(&oldest).await.map(|exchange| exchange.leaf.verdict) })
+    };
+    while witness.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Nobody votes for what follows, ever: all saw it too late.
+    let late = Span::from_millis(cluster.world.view.parameters().skew.millis() + 1);
+    for number in 3..=3 + 2 * INCOMPLETE as u8 {
+        cluster.order_seen(number, Verdict::Released, late).await;
+    }
+    cluster.voted(0).await;
+    // One more while it is looked at.
+    assert!((INCOMPLETE..=INCOMPLETE + 1).contains(&witness.uncertified()), "{}", witness.uncertified());
+
+    // Now all but one are there, who is missing for every one of them: what somebody asks for must come first.
+    *cluster.net.lost.lock() = vec![3];
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let verdict = waited.expect("what somebody waits for stays").unwrap().unwrap();
+    assert_eq!(verdict, Verdict::Released);
+    assert_eq!(cluster.token(0, &old).await.unwrap(), Verdict::Refused, "dropped, and taken up again");
 }
 
 #[tokio::test]
