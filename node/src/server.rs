@@ -310,7 +310,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ExchangeServer::new(ExchangeService::new(
                 contact.clone(),
                 Arc::clone(&admission),
-                Watchers::new(contact.clone(), config.limits.watchers, halted.clone()),
+                Watchers::new(contact.clone(), &config.limits, halted.clone()),
                 limit,
             ))
             .max_decoding_message_size(limits::PARTY_REQUEST),

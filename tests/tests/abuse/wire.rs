@@ -29,17 +29,30 @@ async fn connect(address: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream
     within("a connection", socket.connect(address)).await.map_err(std::io::Error::other)?
 }
 
-/// A connection after the TLS handshake.
-pub(super) async fn tls(
-    cluster: &Cluster,
-    node: usize,
-    from: IpAddr,
-) -> std::io::Result<TlsStream<TcpStream>> {
+/// All that it takes to connect to a node.
+pub(super) struct Node {
+    address: SocketAddr,
+    pin: Pin,
+}
+
+pub(super) fn node(cluster: &Cluster, node: usize) -> Node {
     let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
-    let connector = TlsConnector::from(client_config(pin, None).unwrap());
-    let name = ServerName::try_from("node.example").unwrap();
-    let stream = tcp(cluster, node, from).await?;
-    within("a handshake", connector.connect(name, stream)).await.map_err(std::io::Error::other)?
+    Node { address: address(cluster, node), pin }
+}
+
+impl Node {
+    /// A connection after the TLS handshake.
+    pub(super) async fn tls(&self, from: IpAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(client_config(self.pin.clone(), None).unwrap());
+        let name = ServerName::try_from("node.example").unwrap();
+        let stream = connect(self.address, from).await?;
+        within("a handshake", connector.connect(name, stream)).await.map_err(std::io::Error::other)?
+    }
+}
+
+/// A connection after the TLS handshake.
+pub(super) async fn tls(cluster: &Cluster, at: usize, from: IpAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    node(cluster, at).tls(from).await
 }
 
 /// A connection that speaks HTTP/2, driven by a task of its own until that is aborted.
