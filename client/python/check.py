@@ -210,12 +210,12 @@ def vectors(folder: Path) -> int:
 
 
 def judged(trust: Path, folder: Path) -> int:
-    """NAME.proof with NAME.mail, or `mail` for all, or none."""
+    """NAME.proof with NAME.mail, the sealed part, or without."""
     _, trusted = files.load_trust(str(trust))
     for path in sorted(folder.glob("*.proof")):
-        mails = [mail for mail in (path.with_suffix(".mail"), folder / "mail") if mail.exists()]
+        mail = path.with_suffix(".mail")
         try:
-            finding = judge.judge(path.read_bytes(), trusted, mails[0].read_bytes() if mails else None)
+            finding = judge.judge(path.read_bytes(), trusted, mail.read_bytes() if mail.exists() else None)
             answer = {"accepted": True, "content": finding.content}
         except Refused as refused:
             answer = {"accepted": False, "why": str(refused)}

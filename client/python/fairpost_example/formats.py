@@ -175,10 +175,12 @@ class Trust:
         return self.views[0].key
 
 
-def parse_trust(data: bytes) -> Trust:
+def parse_trust(data: bytes, expected: bytes | None = None) -> Trust:
+    """The genesis and views of a cluster; of the expected one, if an id is given."""
     genesis, token, later = tagged(decode(octets(data), MOST_TRUST_BYTES), "fairpost/trust/v1", 3)
     views = [parse_view(genesis, None)]
     cluster, key = views[0].cluster, views[0].key
+    require(expected in (None, cluster), "this is of another cluster")
     bls.verify(key, bls.genesis_message(cluster), octets(token))
     for place, pair in enumerate(array(later, 0, MOST_VIEWS), 1):
         data, token = array(pair, 2, 2)

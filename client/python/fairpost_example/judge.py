@@ -91,8 +91,7 @@ def judge(data: bytes, trusted: Trust, container: bytes | None) -> Finding:
         proof = parse_proof(data)
     leaf = proof.certificate.leaf
     with step("trust"):
-        trust = parse_trust(proof.trust)
-        require(trust.cluster == trusted.cluster, "the proof is of another cluster")
+        trust = parse_trust(proof.trust, trusted.cluster)
         epoch = proof.certificate.votes[0].epoch
         require(epoch < len(trust.views), "the votes are of a view that the proof does not hold")
         view = trust.views[epoch]
