@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from fairpost_example import bls, cbor, chain, files, formats, judge, sealed, tls
 from fairpost_example.cbor import Refused, require
 
-CODES = {"redeem": 1, **{name: code for code, name in formats.VERDICTS.items()}}
-
 
 class Vector:
     def __init__(self, fields: dict):
@@ -25,6 +23,12 @@ class Vector:
     def data(self, name: str) -> bytes | None:
         value = self.fields.get(name)
         return None if value is None else bytes.fromhex(value)
+
+    def says(self, **read) -> None:
+        """That what was read is what the vector says. Of what is to be refused it says nothing."""
+        for name, value in read.items() if self["valid"] else ():
+            shown = value.hex() if type(value) is bytes else str(value)
+            assert shown == str(self[name]), name
 
 
 class Runs:
@@ -64,7 +68,7 @@ class Runs:
             case _:
                 require(type(value) is cbor2.CBORTag and value.tag == 18, "another tag")
                 found = "18"
-        assert found == str(vector["value"]), vector["name"]
+        vector.says(value=found)
 
     def messages(self, vector):
         cluster, exchange, digest = (vector.data(name) for name in ("cluster", "exchange", "digest"))
@@ -76,7 +80,7 @@ class Runs:
             case "view":
                 # The vector gives the digest of a view, not the view.
                 found = bls._message("fairpost/view/v1", cluster, digest)
-        assert found == vector.data("bytes"), vector["name"]
+        vector.says(bytes=found)
 
     def points(self, vector):
         sizes = {"public key": 48, "share key": 48, "share": 96, "token": 96}
@@ -94,17 +98,19 @@ class Runs:
 
     def locks(self, vector):
         key = bls.unlock(vector.data("locked"), vector.data("token"))
-        assert vector.data("file_key") in (None, key), vector["name"]
+        # A published one has no key, and the file that it opens.
+        if "file_key" in vector.fields:
+            vector.says(file_key=key)
 
     def containers(self, vector):
-        parts = sealed.split_container(vector.data("container"))
-        assert parts == (vector.data("header"), vector.data("body")), vector["name"]
+        header, body = sealed.split_container(vector.data("container"))
+        vector.says(header=header, body=body)
 
     def sealed_mails(self, vector):
         exchange, key = vector.data("exchange"), vector.data("sealing_key")
         stanza = sealed.inspect(vector.data("body"), 1 if vector["protocol"] == "CMP1" else 2, exchange)
         lock = sealed.lock_for(stanza, exchange, key and X25519PrivateKey.from_private_bytes(key))
-        assert sealed.unseal(stanza, lock, vector.data("token"), vector.data("content")) == vector.data("mail")
+        vector.says(mail=sealed.unseal(stanza, lock, vector.data("token"), vector.data("content")))
 
     def inclusion(self, vector):
         path = [bytes.fromhex(node) for node in vector["path"]]
@@ -115,23 +121,22 @@ class Runs:
         found = chain.parse([bytes.fromhex(der) for der in vector["chain"]])
         anchors = [chain.parse_anchor(bytes.fromhex(der)) for der in vector["anchors"]]
         found.verify(anchors, vector["address"], vector["at"])
-        assert found.key_id == vector.data("key_id"), vector["name"]
+        vector.says(key_id=found.key_id)
 
     def anchors(self, vector):
         chain.parse_anchor(vector.data("certificate"))
 
     def genesis(self, vector):
         view = formats.parse_view(vector.data("genesis"), None)
-        found = (view.cluster, view.key, view.quorum, bls.genesis_message(view.cluster))
-        expected = (vector.data("cluster"), vector.data("public_key"), int(vector["quorum"]), vector.data("message"))
-        assert found == expected, vector["name"]
+        message = bls.genesis_message(view.cluster)
+        vector.says(cluster=view.cluster, public_key=view.key, quorum=view.quorum, message=message)
 
     def trust(self, vector):
         trust = formats.parse_trust(vector.data("trust"))
-        assert (trust.cluster, trust.views[-1].epoch) == (vector.data("cluster"), int(vector["epoch"])), vector["name"]
+        vector.says(cluster=trust.cluster, epoch=trust.views[-1].epoch)
 
     def terms(self, vector):
-        assert formats.parse_terms(vector.data("terms")).exchange == vector.data("exchange"), vector["name"]
+        vector.says(exchange=formats.parse_terms(vector.data("terms")).exchange)
 
     def evidence(self, vector):
         view, at = self.view(vector["view"]), vector["at"]
@@ -139,10 +144,10 @@ class Runs:
         judge.check_evidence(view, vector["verdict"], nro, vector.data("evidence"), at)
 
     def letters(self, vector):
-        assert sealed.parse_header(vector.data("header")).signed.digest == vector.data("nro"), vector["name"]
+        vector.says(nro=sealed.parse_header(vector.data("header")).signed.digest)
 
     def leaves(self, vector):
-        assert formats.parse_leaf(vector.data("leaf")).hash == vector.data("hash"), vector["name"]
+        vector.says(hash=formats.parse_leaf(vector.data("leaf")).hash)
 
     def certificates(self, vector):
         judge.check_votes(self.view(vector["view"]), formats.parse_certificate(vector.data("certificate")))
@@ -152,7 +157,7 @@ class Runs:
 
     def mails(self, vector):
         body = vector.data("body")
-        assert sha256(body).digest() == vector.data("digest"), vector["name"]
+        vector.says(digest=sha256(body).digest())
         terms = formats.parse_terms(vector.data("terms"))
         lock = sealed.inspect(body, terms.protocol, terms.exchange).lock_digest
         assert vector["disclosed_lock"] is None or sha256(vector.data("disclosed_lock")).digest() == lock
@@ -161,8 +166,9 @@ class Runs:
         trust = next(other for other in self.load("trust.json") if other["name"] == vector["trust"])
         trusted = formats.parse_trust(trust.data("trust"))
         finding = judge.judge(vector.data("proof"), trusted, vector.data("mail"))
-        assert formats.VERDICTS[finding.verdict] == vector["verdict"].lower(), vector["name"]
-        assert vector["opening"].startswith(finding.content.replace("none", "not shown")), vector["name"]
+        vector.says(verdict=formats.VERDICTS[finding.verdict].capitalize())
+        content = finding.content.replace("none", "not shown")
+        assert not vector["valid"] or vector["opening"].startswith(content), "opening"
 
     FILES = {
         "cbor.json": cbor,
@@ -197,8 +203,8 @@ def vectors(folder: Path) -> int:
             try:
                 run(runs, vector)
                 accepted, why = True, "accepted"
-            except AssertionError:
-                accepted, why = None, "read as something else"
+            except AssertionError as error:
+                accepted, why = None, f"its {error} is read as something else"
             except (Refused, sealed.Garbage) as refused:
                 accepted, why = False, f"refused: {refused}"
             if accepted != vector["valid"]:

@@ -77,7 +77,8 @@ def verify(options) -> int:
     except Refused as refused:
         print(f"not proved: {refused}", file=sys.stderr)
         return INVALID
-    print(f"{VERDICTS[finding.verdict]}, from {finding.terms.sender} to {finding.terms.recipient}; content: {finding.content}")
+    parties = f"from {finding.terms.sender} to {finding.terms.recipient}"
+    print(f"{VERDICTS[finding.verdict]}, {parties}; content: {finding.content}")
     return NOT_SHOWN if finding.content == "not shown" else 0
 
 

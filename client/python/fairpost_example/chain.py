@@ -18,8 +18,18 @@ MOST = 4
 MOST_BYTES = 4096
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # A critical extension of another kind can't be ignored, so its certificate is refused.
-KNOWN = {x509.KeyUsage, x509.SubjectAlternativeName, x509.BasicConstraints, x509.NameConstraints, x509.ExtendedKeyUsage}
-HASHES = {SignatureAlgorithmOID.ECDSA_WITH_SHA256: hashes.SHA256(), SignatureAlgorithmOID.ECDSA_WITH_SHA384: hashes.SHA384()}
+KNOWN = {
+    x509.KeyUsage,
+    x509.SubjectAlternativeName,
+    x509.BasicConstraints,
+    x509.NameConstraints,
+    x509.ExtendedKeyUsage,
+    x509.CRLDistributionPoints,
+}
+HASHES = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: hashes.SHA256(),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: hashes.SHA384(),
+}
 
 
 class Certificate:

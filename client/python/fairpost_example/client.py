@@ -19,8 +19,10 @@ PATIENCE = 10
 
 def channel(address: str, identity: bytes) -> grpc.Channel:
     host, _, port = address.rpartition(":")
-    pem = tls.pinned_certificate(host.strip("[]"), int(port), identity)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates=pem))
+    pem, name = tls.pinned_certificate(host.strip("[]"), int(port), identity)
+    # Names in the certificate say nothing, and gRPC insists on one: so it is given one that is there.
+    options = [("grpc.ssl_target_name_override", name)]
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(root_certificates=pem), options)
 
 
 def request(identity: Identity, cluster: bytes, method: str, nro: Nro, evidence: bytes | None):

@@ -16,8 +16,9 @@ _BLOCK = re.compile(r"-----BEGIN ([^\n]*?)-----(.*?)-----END \1-----", re.DOTALL
 
 
 def blocks(text: str, label: str) -> list[bytes]:
+    bodies = ["".join(body.split()) for found, body in _BLOCK.findall(text) if found == label]
     try:
-        return [base64.b64decode("".join(body.split()), validate=True) for found, body in _BLOCK.findall(text) if found == label]
+        return [base64.b64decode(body, validate=True) for body in bodies]
     except ValueError:
         raise Refused(f"a {label} block that is no base64") from None
 

@@ -48,8 +48,8 @@ def check_certificate(der: bytes, identity: bytes) -> x509.Certificate:
     return certificate
 
 
-def pinned_certificate(host: str, port: int, identity: bytes) -> bytes:
-    """The certificate (PEM) that a server shows, if the identity key vouches for it.
+def pinned_certificate(host: str, port: int, identity: bytes) -> tuple[bytes, str]:
+    """The certificate (PEM) that a server shows, if the identity key vouches for it, and a name in it.
 
     Whoever answers could show somebody else's. That does not matter: on the connection that counts, gRPC accepts this
     certificate alone, and the handshake proves that the other end holds its key.
@@ -60,4 +60,7 @@ def pinned_certificate(host: str, port: int, identity: bytes) -> bytes:
     with socket.create_connection((host, port), PATIENCE) as plain:
         with context.wrap_socket(plain) as connection:
             der = connection.getpeercert(binary_form=True)
-    return check_certificate(der, identity).public_bytes(Encoding.PEM)
+    certificate = check_certificate(der, identity)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    name, *_ = names.get_values_for_type(x509.DNSName) + names.get_values_for_type(x509.IPAddress)
+    return certificate.public_bytes(Encoding.PEM), str(name)

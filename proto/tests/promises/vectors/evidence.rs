@@ -10,7 +10,7 @@ use super::envelope::Envelope;
 use super::terms::terms_values;
 use super::{Made, bytes as field, bytes_or_null, faults, hex_or_null, show, time};
 use crate::item::{Item, bytes, text};
-use crate::world::{CREATED, World, after, genesis_with_an_anchor_until, now, world};
+use crate::world::{CREATED, SENDER, World, after, genesis_with_an_anchor_until, now, world};
 
 /// The genesis with this name in `genesis.json`.
 fn view(name: &str) -> View {
@@ -229,6 +229,14 @@ fn against_the_rules(world: &World, made: &mut Made, nro: &Signed<Nro>) {
     let payload = nro.payload().clone();
     let stranger = world.impostor.sign(payload.clone());
     alone("nro-by-other-key", "Signed by another.", stranger.bytes(), now(), "NRO: signed by key");
+    let renewed = world.ca.person(SENDER, 0x15, |_| {}).sign(payload.clone());
+    alone(
+        "nro-by-other-key-of-sender",
+        "Signed with another key that has a certificate as good.",
+        renewed.bytes(),
+        now(),
+        "NRO: signed by key",
+    );
     let short = world.short.sign(payload.clone());
     alone(
         "nro-certificate-too-short",
