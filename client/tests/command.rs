@@ -321,6 +321,15 @@ fn fraud_is_proved_by_the_mail_and_by_nothing_less() {
     desk.seal("cmp2");
     desk.prove(Verdict::Released, Claim::Fraud);
     desk.expect(4, "verify --cluster cluster.trust proof --mail sealed.eml");
+    // Without the lock nothing of the content is seen: a claim of fraud is unproved, whether it is true or not.
+    for sealed in [desk.read("sealed.eml"), desk.world.garbage(Protocol::Cmp2)] {
+        desk.write("sealed.eml", &sealed);
+        let mut claim = desk.world.proof(&desk.sealed(), Verdict::Released, Claim::Fraud);
+        claim.disclosure = None;
+        desk.write("proof", &claim.to_bytes());
+        let found = desk.json(4, "verify -o json --cluster cluster.trust proof --mail sealed.eml");
+        assert_eq!((&found["valid"], &found["steps"][5]["result"]), (&false.into(), &"failed".into()));
+    }
 }
 
 const RECIPIENT: &str = "--identity recipient.id --cluster cluster.trust --timeout 2s sealed.eml";
