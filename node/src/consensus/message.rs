@@ -72,11 +72,6 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Of a message that shows nothing.
-    pub(super) fn plain(time: Timestamp) -> Self {
-        Self { time, shown: Bytes::new() }
-    }
-
     /// The message behind this.
     pub(super) fn before(&self, message: &Bytes) -> Result<Bytes, Error> {
         let mut to = BytesMut::with_capacity(FRONT_BYTES + self.shown.len() + message.len());
