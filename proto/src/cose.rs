@@ -229,6 +229,11 @@ impl<P: Payload> Signed<P> {
         &self.bytes
     }
 
+    /// Whether the same signer says the same in both, whatever the signatures are.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.to_be_signed == other.to_be_signed
+    }
+
     /// SHA-256 of the object as it came.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
