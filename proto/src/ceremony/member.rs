@@ -177,8 +177,10 @@ impl Stream {
 }
 
 fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // HMAC takes a key of any length.
-    let Ok(mut mac) = <Hmac<Sha256> as hmac::Mac>::new_from_slice(key) else { unreachable!() };
+    // A key shorter than a block of SHA-256 is filled up with zeros (RFC 2104).
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new((&*block).into());
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().into()
 }

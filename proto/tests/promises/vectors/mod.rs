@@ -4,6 +4,7 @@
 //! which error it must cause; it is judged from what stands in the file alone, and from the genesis called "four".
 
 mod cbor;
+mod ceremony;
 mod certificate;
 mod entry;
 mod envelope;
@@ -15,6 +16,7 @@ mod request;
 mod terms;
 mod trust;
 
+pub(crate) use ceremony::{ceremony, proposal};
 use fairpost_proto::ids::Timestamp;
 pub(crate) use proof::foreign_trust;
 pub(crate) use request::request;
