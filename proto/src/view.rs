@@ -276,13 +276,8 @@ impl View {
         previous: Option<Previous>,
         body: Constitution,
     ) -> Result<Self, Error> {
-        let (quorum, key_ids) = check_draft(
-            &body.members,
-            body.faults,
-            body.operators.len(),
-            body.agreeing,
-            &body.parameters,
-        )?;
+        let (quorum, key_ids) =
+            check_draft(&body.members, body.faults, body.operators.len(), body.agreeing, &body.parameters)?;
         let points = body.commitment.threshold();
         if points != quorum.q() {
             return Err(value("the number of points in the commitment", "q", points as u64).into());
@@ -406,10 +401,7 @@ pub(crate) fn check_draft(
     let key_ids: Vec<KeyId> = members.iter().map(Member::key_id).collect();
     for (member, key) in members.iter().zip(&key_ids) {
         if key_ids.iter().filter(|other| *other == key).count() > 1 {
-            return Err(Error::Member {
-                name: member.name.clone(),
-                problem: "another member has its key",
-            });
+            return Err(Error::Member { name: member.name.clone(), problem: "another member has its key" });
         }
     }
     if agreeing > operators as u64 || (agreeing == 0 && operators > 0) {

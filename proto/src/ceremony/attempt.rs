@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{Context, digest_of_dealings, digest_of_set};
 use super::{
-    Awaited, Begin, Complaint, Dead, Dealing, Join, Kind, Offence, Opening, Proof, Qualified, Refusal, Report,
-    Step,
+    Awaited, Begin, Complaint, Dead, Dealing, Join, Kind, Offence, Opening, Proof, Qualified, Refusal,
+    Report, Step,
 };
 use crate::cose::{Payload, Signed};
 use crate::ids::{Digest, KeyId};
@@ -136,7 +136,7 @@ impl Attempt {
     pub(super) fn deal(&mut self, proposal: &Proposal, author: u16, signed: &Signed<Dealing>) -> Verdict {
         let member = name(proposal, author);
         if !self.all_joined() {
-            return Err(Refusal::Early { kind: Kind::Dealing, member, step: self.step(proposal) });
+            return Err(Refusal::Early { kind: Kind::Dealing, member, step: self.step() });
         }
         let Dealing { commitment, rows, .. } = signed.payload();
         let (expected, found) = (proposal.quorum().q(), commitment.threshold());
@@ -176,7 +176,7 @@ impl Attempt {
     pub(super) fn report(&mut self, proposal: &Proposal, author: u16, signed: &Signed<Report>) -> Verdict {
         let member = name(proposal, author);
         let Some(expected) = self.dealings_digest else {
-            return Err(Refusal::Early { kind: Kind::Report, member, step: self.step(proposal) });
+            return Err(Refusal::Early { kind: Kind::Report, member, step: self.step() });
         };
         let Report { dealings: found, complaints, .. } = signed.payload();
         let dealings = self.dealings.len();
@@ -226,10 +226,7 @@ impl Attempt {
     pub(super) fn open(&mut self, proposal: &Proposal, author: u16, signed: &Signed<Opening>) -> Verdict {
         let (member, kind) = (name(proposal, author), Kind::Opening);
         let Opening { dealing, reader, row, .. } = signed.payload();
-        let place = self
-            .dealings
-            .iter()
-            .position(|dealt| dealt.dealer == author && dealt.digest == *dealing);
+        let place = self.dealings.iter().position(|dealt| dealt.dealer == author && dealt.digest == *dealing);
         let Some(dealt) = place.and_then(|place| self.dealings.get_mut(place)) else {
             return Err(Refusal::NotItsDealing { member, found: *dealing });
         };
@@ -277,8 +274,7 @@ impl Attempt {
             !dealt.out && dealt.complaints.iter().all(|reader| dealt.opened.contains_key(reader))
         };
         let clean = self.dealings.iter().enumerate().filter(|(_, dealt)| clean(dealt));
-        let (places, digests): (Vec<_>, Vec<_>) =
-            clean.map(|(place, dealt)| (place, dealt.digest)).unzip();
+        let (places, digests): (Vec<_>, Vec<_>) = clean.map(|(place, dealt)| (place, dealt.digest)).unzip();
         if places.len() >= least_dealings(proposal) {
             for (place, dealt) in self.dealings.iter_mut().enumerate() {
                 dealt.out = !places.contains(&place);
@@ -308,7 +304,7 @@ impl Attempt {
     pub(super) fn sign(&mut self, proposal: &Proposal, author: u16, signed: &Signed<Qualified>) -> Verdict {
         let (member, kind) = (name(proposal, author), Kind::Qualified);
         let Some(expected) = self.set.as_ref().map(|set| set.digest) else {
-            return Err(Refusal::Early { kind, member, step: self.step(proposal) });
+            return Err(Refusal::Early { kind, member, step: self.step() });
         };
         let before = self.signatures.get(&author).cloned();
         let before = before.as_ref().map(|before| (before, member.clone()));
@@ -347,7 +343,7 @@ impl Attempt {
     pub(super) fn prove(&mut self, proposal: &Proposal, author: u16, signed: &Signed<Proof>) -> Verdict {
         let (member, kind) = (name(proposal, author), Kind::Proof);
         let Some(Ok(genesis)) = self.genesis.clone() else {
-            return Err(Refusal::Early { kind, member, step: self.step(proposal) });
+            return Err(Refusal::Early { kind, member, step: self.step() });
         };
         let before = self.proofs.get(&author).cloned();
         let before = before.as_ref().map(|before| (before, member));
@@ -373,7 +369,8 @@ impl Attempt {
     }
 
     fn combine(&self, proposal: &Proposal, genesis: &View) -> Result<Token, threshold::Error> {
-        let shares: Vec<(u16, Share)> = self.working.iter().map(|(member, share)| (*member, *share)).collect();
+        let shares: Vec<(u16, Share)> =
+            self.working.iter().map(|(member, share)| (*member, *share)).collect();
         let token = combine(proposal.quorum().q(), &shares)?;
         genesis.public_key().verify(&genesis.message(), &token).map(|()| token)
     }
@@ -383,7 +380,7 @@ impl Attempt {
         dealt.opened.get(&member).map(|signed| signed.payload().row.clone())
     }
 
-    pub(super) fn step(&self, proposal: &Proposal) -> Step {
+    pub(super) fn step(&self) -> Step {
         if self.token.is_some() {
             Step::Done
         } else if self.genesis.is_some() {
@@ -408,7 +405,7 @@ impl Attempt {
         };
         let openings =
             self.to_open(proposal).map(|(dealt, _)| Awaited { member: dealt.dealer, kind: Kind::Opening });
-        let (mut awaited, missing) = match self.step(proposal) {
+        let (mut awaited, missing) = match self.step() {
             Step::NotBegun | Step::Done => return (Vec::new(), 0),
             Step::Joining => (
                 without(Kind::Join, &|member| self.joins.contains_key(&member)),
@@ -449,7 +446,7 @@ impl Attempt {
             };
             self.participants.iter().filter(|member| !said(**member) && !cut_off(**member)).count()
         };
-        let (kind, left) = match self.step(proposal) {
+        let (kind, left) = match self.step() {
             Step::NotBegun | Step::Done | Step::Joining | Step::Dealing => return None,
             Step::Reporting => {
                 let (least, left) =
@@ -477,11 +474,8 @@ impl Attempt {
 
     pub(super) fn complaints(&self) -> Vec<Complaint> {
         let of = |dealt: &Dealt| {
-            let complaint = |by: &u16| Complaint {
-                by: *by,
-                dealer: dealt.dealer,
-                opened: dealt.opened.contains_key(by),
-            };
+            let complaint =
+                |by: &u16| Complaint { by: *by, dealer: dealt.dealer, opened: dealt.opened.contains_key(by) };
             dealt.complaints.iter().map(complaint).collect::<Vec<_>>()
         };
         self.dealings.iter().flat_map(of).collect()

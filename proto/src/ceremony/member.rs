@@ -52,7 +52,9 @@ pub enum Lost {
         found: Digest,
     },
     /// The log has another message of this member than the one that it kept.
-    #[error("the log has another {kind} of this member than what it kept: was its disk set back, or its identity copied?")]
+    #[error(
+        "the log has another {kind} of this member than what it kept: was its disk set back, or its identity copied?"
+    )]
     Other {
         /// Which message.
         kind: Kind,
@@ -109,6 +111,23 @@ impl Kept {
     /// [`Ceremony::outcome`] has the token.
     pub fn share(&self) -> Option<KeyShare> {
         self.share.as_ref().and_then(|share| KeyShare::from_bytes(share).ok())
+    }
+
+    /// What was kept when the attempt came to this step.
+    #[cfg(test)]
+    pub(super) fn as_it_was(mut self, step: super::Step) -> Self {
+        use super::Step;
+        let until = match step {
+            Step::NotBegun | Step::Joining => 0,
+            Step::Dealing => 1,
+            Step::Reporting => 2,
+            Step::Signing => 3,
+            Step::Proving => 4,
+            Step::Done => 5,
+        };
+        self.sent.retain(|kind, _| SENT.iter().take(until).any(|sent| sent == kind));
+        self.share = self.share.filter(|_| until > 2);
+        self
     }
 
     /// Its one encoding.
@@ -218,14 +237,9 @@ impl RngCore for Stream {
 impl CryptoRng for Stream {}
 
 /// What a row is sealed with: it opens for this reader alone, and only as a row by this dealer in this attempt.
-fn info(context: &Context, dealer: KeyId, reader: KeyId) -> Vec<u8> {
-    let parts: [&[u8]; 5] = [
-        INFO,
-        context.proposal.as_bytes(),
-        context.begin.as_bytes(),
-        dealer.as_bytes(),
-        reader.as_bytes(),
-    ];
+pub(super) fn info(context: &Context, dealer: KeyId, reader: KeyId) -> Vec<u8> {
+    let parts: [&[u8]; 5] =
+        [INFO, context.proposal.as_bytes(), context.begin.as_bytes(), dealer.as_bytes(), reader.as_bytes()];
     parts.concat()
 }
 

@@ -218,7 +218,7 @@ impl Ceremony {
         let (awaited, missing) = attempt.awaited(&self.proposal);
         Progress {
             attempt: attempt.context.attempt,
-            step: attempt.step(&self.proposal),
+            step: attempt.step(),
             missing,
             awaited,
             dead: attempt.dead(&self.proposal),

@@ -27,7 +27,9 @@ pub enum Refusal {
         found: u32,
     },
     /// It belongs to an attempt of this number that began otherwise.
-    #[error("the message is of an attempt that began with {found}, and the running one began with {expected}")]
+    #[error(
+        "the message is of an attempt that began with {found}, and the running one began with {expected}"
+    )]
     Begun {
         /// The digest of the begin here.
         expected: Digest,
@@ -145,7 +147,9 @@ pub enum Refusal {
         found: Digest,
     },
     /// Nobody may ask for this row.
-    #[error("{member} opens the row of member {reader}, who is not among the {answered} whose complaint is to be answered")]
+    #[error(
+        "{member} opens the row of member {reader}, who is not among the {answered} whose complaint is to be answered"
+    )]
     NotAsked {
         /// The author.
         member: String,

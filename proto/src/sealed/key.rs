@@ -119,16 +119,13 @@ impl SealingPublicKey {
     ) -> Result<Vec<u8>, Error> {
         let failed = |error: hpke::HpkeError| Error::Encrypt(error.to_string());
         let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(failed)?;
-        let (encapsulated, ciphertext) =
-            hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256, _>(
-                &OpModeS::Base,
-                &key,
-                info,
-                plaintext,
-                &[],
-                rng,
-            )
-            .map_err(failed)?;
+        let (encapsulated, ciphertext) = hpke::single_shot_seal::<
+            ChaCha20Poly1305,
+            HkdfSha256,
+            X25519HkdfSha256,
+            _,
+        >(&OpModeS::Base, &key, info, plaintext, &[], rng)
+        .map_err(failed)?;
         Ok([encapsulated.to_bytes().as_slice(), &ciphertext].concat())
     }
 }

@@ -169,7 +169,13 @@ pub fn sum_of_commitments(dealings: &[&DealingCommitment]) -> Result<Commitment,
     if let Some(other) = dealings.iter().find(|dealing| dealing.q != q) {
         return Err(Error::Threshold { q: other.q, n: q });
     }
-    let point = |place| dealings.iter().map(|dealing| dealing.at(0, place)).sum::<G1Projective>().to_affine();
+    let point = |place| {
+        dealings
+            .iter()
+            .map(|dealing| G1Projective::from(dealing.at(0, place)))
+            .sum::<G1Projective>()
+            .to_affine()
+    };
     Commitment::parse(&encode(&(0..q).map(point).collect::<Vec<_>>()), q)
 }
 

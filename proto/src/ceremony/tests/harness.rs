@@ -236,7 +236,13 @@ impl Harness {
                 && author.is_some_and(|author| honest.contains(&author))
             {
                 // What honest members say is refused for two reasons only.
-                assert!(matches!(refusal, Refusal::Late { .. } | Refusal::Repeated { .. } | Refusal::NotAsked { .. }), "{refusal}");
+                assert!(
+                    matches!(
+                        refusal,
+                        Refusal::Late { .. } | Refusal::Repeated { .. } | Refusal::NotAsked { .. }
+                    ),
+                    "{refusal}"
+                );
             }
             if twice {
                 assert!(self.deliver(message).is_err(), "the same again does not count");
@@ -275,8 +281,7 @@ impl Harness {
             assert!(known.len() <= self.f(), "rows {known:?} of {} are known", dealt.dealer);
         }
         if attempt.set.is_some() {
-            let honest =
-                attempt.qualified().filter(|dealt| !self.rogues.contains_key(&dealt.dealer)).count();
+            let honest = attempt.qualified().filter(|dealt| !self.rogues.contains_key(&dealt.dealer)).count();
             assert!(honest > 0, "only rogues made the key");
             assert!(attempt.qualified().count() >= (self.f() + 1).max(self.members().count().min(2)));
         }
@@ -298,7 +303,8 @@ impl Harness {
             shares.push((member, share));
         }
         assert!(shares.len() >= self.q(), "only {} honest members have shares", shares.len());
-        let message = crate::threshold::Message::released(genesis.cluster(), crate::ids::ExchangeId::new([3; 32]));
+        let message =
+            crate::threshold::Message::released(genesis.cluster(), crate::ids::ExchangeId::new([3; 32]));
         let mut rng = self.rng.clone();
         for _ in 0..3 {
             shares.shuffle(&mut rng);

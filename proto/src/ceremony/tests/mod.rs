@@ -164,7 +164,11 @@ fn only_operators_let_attempts_begin_and_with_enough_members() {
     let refusal = begin(good.clone(), operator()).unwrap_err();
     assert!(matches!(refusal, Refusal::Number { expected: 2, found: 1 }), "{refusal}");
     // A forged signature.
-    let forged = Signed::sign(Begin { attempt: 2, ..good }, crate::chain::key_id(&operator().verifying_key()), &identity(1));
+    let forged = Signed::sign(
+        Begin { attempt: 2, ..good },
+        crate::chain::key_id(&operator().verifying_key()),
+        &identity(1),
+    );
     assert!(matches!(ceremony.apply(&Message::Begin(forged)), Err(Refusal::Signature(_))));
     assert_eq!(ceremony.progress().attempt, 1);
 
@@ -238,7 +242,8 @@ fn who_lost_what_it_kept_says_so_and_nothing_else() {
     // Of a later attempt: the log is not read to its end.
     let mut later = harness.ceremony.clone();
     later.apply(&parse(&sign(later.begin(vec![0, 1, 2, 3]), &operator()))).unwrap();
-    let Some(Action::Keep(kept)) = later.next(&identity(1), None, &mut rng.clone()).unwrap().into_iter().next()
+    let Some(Action::Keep(kept)) =
+        later.next(&identity(1), None, &mut rng.clone()).unwrap().into_iter().next()
     else {
         panic!("nothing to keep");
     };
@@ -295,7 +300,10 @@ fn nothing_counts_before_its_time() {
         let early = harness.log.iter().find(|message| parse(message).kind() == kind).unwrap();
         let mut stopped = honest_until(4, 1, |step| step == before);
         let refusal = stopped.deliver(early.clone()).unwrap_err();
-        assert!(matches!(&refusal, Refusal::Early { kind: found, step, .. } if (*found, *step) == (kind, before)), "{refusal}");
+        assert!(
+            matches!(&refusal, Refusal::Early { kind: found, step, .. } if (*found, *step) == (kind, before)),
+            "{refusal}"
+        );
     }
 }
 
@@ -318,7 +326,9 @@ fn a_member_signs_only_with_all_its_rows() {
     let whole = digest_of_set(&digests);
     harness.deliver(sign(Qualified { context, set: whole }, &identity(3))).unwrap();
     let offence = &harness.ceremony.progress().misdeeds[0].offence;
-    assert!(matches!(offence, Offence::OtherLog { expected, found, .. } if (*expected, *found) == (set, whole)));
+    assert!(
+        matches!(offence, Offence::OtherLog { expected, found, .. } if (*expected, *found) == (set, whole))
+    );
 }
 
 #[test]
@@ -352,6 +362,85 @@ fn who_complains_after_the_set_is_closed_can_sign_once_its_row_is_published() {
         }
     }
     harness.deliver(signature).unwrap();
+}
+
+#[test]
+fn a_member_says_the_same_again_even_in_another_log() {
+    // A log that is read again in another order, as after a leader's lie: one set more would be signed, if members did
+    // not keep what they said.
+    let mut one = honest_until(4, 1, |step| step == Step::Reporting);
+    let mut other = Harness::new(4, 1, 6, CALM);
+    let mut log = one.log.clone();
+    let last = log.len() - 1;
+    log.swap(last, last - 1);
+    log.into_iter().for_each(|message| other.deliver(message).unwrap());
+    assert_ne!(one.attempt().dealings_digest, other.attempt().dealings_digest);
+    one.disks.clear();
+    other.disks.clear();
+    // Members that joined and dealt, but have said nothing since.
+    let fresh = honest_until_with_disks(Step::Reporting);
+    let kept = Kept::parse(&fresh[&1]).unwrap();
+    let report = |harness: &Harness, kept: &Kept| {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let actions = harness.ceremony.next(&identity(1), Some(kept), &mut rng).unwrap();
+        let mut found = (None, Vec::new());
+        for action in actions {
+            match action {
+                Action::Keep(kept) => found.0 = Some(kept),
+                Action::Send(message) if parse(&message).kind() == Kind::Report => found.1.push(message),
+                _ => {}
+            }
+        }
+        found
+    };
+    let (after, first) = report(&one, &kept);
+    let (_, again) = report(&other, &after.unwrap());
+    assert!(!first.is_empty() && first == again);
+    // Without what it kept it would have contradicted itself.
+    assert_ne!(report(&other, &kept).1, first);
+}
+
+/// The disks of the members of [`honest_until`] at the moment when it is so far.
+fn honest_until_with_disks(stop: Step) -> std::collections::BTreeMap<u16, Vec<u8>> {
+    let whole = honest(4, 1, 6, CALM);
+    let strip = |disk: &Vec<u8>| {
+        let kept = Kept::parse(disk).unwrap();
+        kept.as_it_was(stop).to_bytes().to_vec()
+    };
+    whole.disks.iter().map(|(member, disk)| (*member, strip(disk))).collect()
+}
+
+#[test]
+fn a_second_dealing_takes_the_first_one_out() {
+    let mut harness = honest_until(4, 1, |step| step == Step::Reporting);
+    let dealt = harness.attempt().dealings[0].signed.payload().clone();
+    let dealer = harness.attempt().dealings[0].dealer;
+    let commitment = Polynomial::random(3, &mut ChaCha20Rng::seed_from_u64(1)).unwrap().commitment().unwrap();
+    harness.deliver(sign(Dealing { commitment, ..dealt }, &identity(dealer))).unwrap();
+    let progress = harness.ceremony.progress();
+    assert!(matches!(progress.misdeeds[0].offence, Offence::Equivocation { kind: Kind::Dealing, .. }));
+    let (context, dealings) = (harness.attempt().context, harness.attempt().dealings_digest.unwrap());
+    for member in harness.members() {
+        harness.deliver(sign(Report { context, dealings, complaints: vec![] }, &identity(member))).unwrap();
+    }
+    assert_eq!(harness.attempt().qualified().count(), 2);
+    assert!(harness.attempt().qualified().all(|dealt| dealt.dealer != dealer));
+}
+
+#[test]
+fn a_dealing_with_an_open_complaint_waits() {
+    // Two of three dealings wait for openings: one is left, and one is not enough.
+    let mut harness = honest_until(4, 1, |step| step == Step::Reporting);
+    let (context, dealings) = (harness.attempt().context, harness.attempt().dealings_digest.unwrap());
+    for member in harness.members() {
+        let complaints = if member == 2 { vec![0, 1] } else { vec![] };
+        harness.deliver(sign(Report { context, dealings, complaints }, &identity(member))).unwrap();
+    }
+    assert!(harness.attempt().set.is_none());
+    let dealers: Vec<u16> = harness.attempt().dealings[..2].iter().map(|dealt| dealt.dealer).collect();
+    let awaited: Vec<Awaited> = harness.ceremony.progress().awaited;
+    assert_eq!(awaited.len(), 2);
+    assert!(awaited.iter().all(|each| each.kind == Kind::Opening && dealers.contains(&each.member)));
 }
 
 #[test]

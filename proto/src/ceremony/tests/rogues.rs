@@ -82,10 +82,8 @@ impl Rogue {
                 }
                 vec![sign(dealing, &key)]
             }
-            (
-                Self::Inconsistent(_, opens) | Self::Garbage(_, opens),
-                Message::Opening(signed),
-            ) => match opens {
+            (Self::Inconsistent(_, opens) | Self::Garbage(_, opens), Message::Opening(signed)) => match opens
+            {
                 Opens::Right => honest(),
                 Opens::Never => vec![],
                 Opens::Wrong => {
@@ -102,10 +100,15 @@ impl Rogue {
             (Self::Misfit, Message::Dealing(signed)) => {
                 let rows = |q| vec![vec![0; Row::size(q) + OVERHEAD]; signed.payload().rows.len()];
                 let commitment = |q| Polynomial::random(q, &mut rng.clone()).unwrap().commitment().unwrap();
-                let misfit = |q| Dealing { commitment: commitment(q), rows: rows(q), ..signed.payload().clone() };
+                let misfit =
+                    |q| Dealing { commitment: commitment(q), rows: rows(q), ..signed.payload().clone() };
                 let mut few = signed.payload().clone();
                 few.rows.pop();
-                vec![sign(misfit(harness.q() - 1), &key), sign(misfit(harness.q() + 1), &key), sign(few, &key)]
+                vec![
+                    sign(misfit(harness.q() - 1), &key),
+                    sign(misfit(harness.q() + 1), &key),
+                    sign(few, &key),
+                ]
             }
             (Self::Complains, Message::Report(signed)) => {
                 let complaints = (0..harness.attempt().dealings.len() as u16).collect();
@@ -225,12 +228,8 @@ const SIZES: [(u16, usize, u64); 3] = [(4, 1, 4), (6, 1, 2), (7, 2, 2)];
 
 fn all_rogues() -> Vec<Rogue> {
     let mut rogues = vec![Rogue::Copies, Rogue::Misfit, Rogue::Complains, Rogue::BadShare, Rogue::Forges];
-    rogues.extend(
-        [Kind::Join, Kind::Dealing, Kind::Report, Kind::Qualified, Kind::Proof].map(Rogue::Mute),
-    );
-    rogues.extend(
-        [Kind::Join, Kind::Dealing, Kind::Report, Kind::Qualified, Kind::Proof].map(Rogue::Twice),
-    );
+    rogues.extend([Kind::Join, Kind::Dealing, Kind::Report, Kind::Qualified, Kind::Proof].map(Rogue::Mute));
+    rogues.extend([Kind::Join, Kind::Dealing, Kind::Report, Kind::Qualified, Kind::Proof].map(Rogue::Twice));
     rogues.extend([Kind::Report, Kind::Qualified, Kind::Proof].map(Rogue::Other));
     for victims in [Victims::One, Victims::Some, Victims::All] {
         for opens in [Opens::Right, Opens::Wrong, Opens::Never] {
@@ -298,7 +297,8 @@ fn a_second_dealing_convicts_and_takes_the_first_one_out() {
         assert!(harness.check());
         let progress = harness.ceremony.progress();
         // If three others were faster, neither is in the log's state, and nobody is convicted.
-        let in_time = harness.attempt().dealings.iter().any(|dealt| harness.rogues.contains_key(&dealt.dealer));
+        let in_time =
+            harness.attempt().dealings.iter().any(|dealt| harness.rogues.contains_key(&dealt.dealer));
         assert_eq!(progress.misdeeds.len(), usize::from(in_time), "{progress:?}");
         convicted += progress.misdeeds.len();
     }
@@ -334,7 +334,8 @@ fn a_complaint_answered_with_the_right_row_names_nobody_and_is_counted() {
         assert!(harness.check());
         let progress = harness.ceremony.progress();
         assert_eq!(misdeeds(&harness), []);
-        let by_rogues = progress.complaints.iter().filter(|complaint| harness.rogues.contains_key(&complaint.by));
+        let by_rogues =
+            progress.complaints.iter().filter(|complaint| harness.rogues.contains_key(&complaint.by));
         assert_eq!(by_rogues.count(), progress.complaints.len());
         assert!(progress.complaints.iter().any(|complaint| complaint.opened), "{progress:?}");
     }

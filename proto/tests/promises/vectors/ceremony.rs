@@ -27,9 +27,7 @@ fn proposals_are_read_as_in_the_vectors() {
     let mut made = Made::default();
     let four = proposal();
     let fields = |bytes: &[u8]| json!({ "proposal": hex::encode(bytes) });
-    let with_digest = |proposal: &Proposal| {
-        json!({ "proposal": hex::encode(proposal.bytes()), "digest": proposal.digest().to_string() })
-    };
+    let with_digest = |proposal: &Proposal| json!({ "proposal": hex::encode(proposal.bytes()), "digest": proposal.digest().to_string() });
     made.valid("four", "Four members, of whom one may be compromised.", with_digest(&four));
     let mut draft = world().constitution().draft();
     draft.members.truncate(1);
@@ -147,12 +145,37 @@ fn ceremonies_go_as_in_the_vectors() {
             Kind::Begin,
             "begin-",
             vec![
-                ("participants-unsorted".into(), 3, list(&[1, 0, 2, 3]), "the participants is 0 after [1]".into()),
-                ("participants-twice".into(), 3, list(&[0, 1, 1, 2]), "the participants is 1 after [0, 1]".into()),
+                (
+                    "participants-unsorted".into(),
+                    3,
+                    list(&[1, 0, 2, 3]),
+                    "the participants is 0 after [1]".into(),
+                ),
+                (
+                    "participants-twice".into(),
+                    3,
+                    list(&[0, 1, 1, 2]),
+                    "the participants is 1 after [0, 1]".into(),
+                ),
                 ("participants-none".into(), 3, list(&[]), "the participants has length 0".into()),
-                ("participants-few".into(), 3, list(&[0, 1, 2]), "3 members take part, and it takes 4".into()),
-                ("participants-64".into(), 3, list(&[0, 1, 2, 64]), "a participant is 64, expected 0 to 63".into()),
-                ("participants-4".into(), 3, list(&[0, 1, 2, 4]), "participant 4 is none of the 4 members".into()),
+                (
+                    "participants-few".into(),
+                    3,
+                    list(&[0, 1, 2]),
+                    "3 members take part, and it takes 4".into(),
+                ),
+                (
+                    "participants-64".into(),
+                    3,
+                    list(&[0, 1, 2, 64]),
+                    "a participant is 64, expected 0 to 63".into(),
+                ),
+                (
+                    "participants-4".into(),
+                    3,
+                    list(&[0, 1, 2, 4]),
+                    "participant 4 is none of the 4 members".into(),
+                ),
                 ("attempt-0".into(), 2, Item::Uint(0), "the attempt is 0, expected 1 to 4294967295".into()),
                 ("attempt-2".into(), 2, Item::Uint(2), "attempt 2 can't begin, the next is 1".into()),
             ],
@@ -174,12 +197,37 @@ fn ceremonies_go_as_in_the_vectors() {
             Kind::Dealing,
             "dealing-",
             vec![
-                ("commitment-short".into(), 4, bytes([0xc0; 47]), "a dealing's commitment has 48 bytes, not 47".into()),
-                ("commitment-identity".into(), 4, identity_points(6), "the identity point is no dealing's commitment".into()),
+                (
+                    "commitment-short".into(),
+                    4,
+                    bytes([0xc0; 47]),
+                    "a dealing's commitment has 48 bytes, not 47".into(),
+                ),
+                (
+                    "commitment-identity".into(),
+                    4,
+                    identity_points(6),
+                    "the identity point is no dealing's commitment".into(),
+                ),
                 ("rows-none".into(), 5, Item::Array(vec![]), "the rows has length 0".into()),
-                ("rows-three".into(), 5, Item::Array(vec![bytes([0; 144]); 3]), "has 3 rows for 4 participants".into()),
-                ("rows-65".into(), 5, Item::Array(vec![bytes([0; 144]); 65]), "the rows has length 65".into()),
-                ("row-short".into(), 5, Item::Array(vec![bytes([0; 143]); 4]), "a sealed row has 144 bytes, not 143".into()),
+                (
+                    "rows-three".into(),
+                    5,
+                    Item::Array(vec![bytes([0; 144]); 3]),
+                    "has 3 rows for 4 participants".into(),
+                ),
+                (
+                    "rows-65".into(),
+                    5,
+                    Item::Array(vec![bytes([0; 144]); 65]),
+                    "the rows has length 65".into(),
+                ),
+                (
+                    "row-short".into(),
+                    5,
+                    Item::Array(vec![bytes([0; 143]); 4]),
+                    "a sealed row has 144 bytes, not 143".into(),
+                ),
             ],
         ),
         (
@@ -227,7 +275,12 @@ fn ceremonies_go_as_in_the_vectors() {
             .into_iter()
             .map(|(name, key, value, error): (String, u64, Item, String)| {
                 let name = name.replace(' ', "-");
-                fault(&name, "A value that does not belong there.", &error, opened.payload.with(key, value).encode())
+                fault(
+                    &name,
+                    "A value that does not belong there.",
+                    &error,
+                    opened.payload.with(key, value).encode(),
+                )
             })
             .collect();
         opened.resign(&mut spoiled);
@@ -235,19 +288,39 @@ fn ceremonies_go_as_in_the_vectors() {
     }
 
     let (place, message) = first(&log, Kind::Join);
-    made.invalid("join-twice", "The same again.", "the join of server-1 is there already", at(place + 1)(message));
+    made.invalid(
+        "join-twice",
+        "The same again.",
+        "the join of server-1 is there already",
+        at(place + 1)(message),
+    );
     made.invalid("join-before-begin", "No attempt has begun.", "the running one is 0", at(0)(message));
     let (dealing, message) = first(&log, Kind::Dealing);
-    made.invalid("dealing-early", "Not all have joined.", "the attempt is still joining", at(dealing - 1)(message));
+    made.invalid(
+        "dealing-early",
+        "Not all have joined.",
+        "the attempt is still joining",
+        at(dealing - 1)(message),
+    );
     let (place, message) = first(&log, Kind::Report);
-    made.invalid("report-early", "Not all have dealt.", "the attempt is still dealing", at(place - 1)(message));
+    made.invalid(
+        "report-early",
+        "Not all have dealt.",
+        "the attempt is still dealing",
+        at(place - 1)(message),
+    );
     let (_, message) = first(&log, Kind::Proof);
     made.invalid("proof-early", "There is no key.", "the attempt is still reporting", at(place)(message));
     let begin = sign(after(&log[..1]).begin(vec![0, 1, 2, 3]), &signing_key(0x42));
     made.valid("begin-again", "Another operator lets another attempt begin.", at(place)(&begin));
     made.invalid("begin-after-the-end", "The key is made.", "the key is made", at(log.len())(&begin));
     let stranger = sign(after(&log[..1]).begin(vec![0, 1, 2, 3]), &world.members[0]);
-    made.invalid("begin-by-member", "A member is no operator.", "none of the proposal's 2 operators", at(1)(&stranger));
+    made.invalid(
+        "begin-by-member",
+        "A member is no operator.",
+        "none of the proposal's 2 operators",
+        at(1)(&stranger),
+    );
 
     // What convicts its author is taken.
     let convicted = |message: &[u8]| Message::parse(message).unwrap();
@@ -256,9 +329,14 @@ fn ceremonies_go_as_in_the_vectors() {
     let (_, other) = first(&log, Kind::Dealing);
     let Message::Dealing(dealt) = convicted(other) else { panic!("no dealing") };
     let wrong = Opening { row: row_of(&dealt), ..opening.payload().clone() };
-    let (name, meaning) = ("opening-wrong", "The row does not fit: its dealer is named, and its dealing is out.");
+    let (name, meaning) =
+        ("opening-wrong", "The row does not fit: its dealer is named, and its dealing is out.");
     let fields = |message: Vec<u8>, place: usize, member: &str, misdeed: &str| json!({ "after": place, "message": hex::encode(message), "names": member, "misdeed": misdeed });
-    made.valid(name, meaning, fields(sign(wrong, &key_of(message)), place, "server-1", "opened a row that does not fit"));
+    made.valid(
+        name,
+        meaning,
+        fields(sign(wrong, &key_of(message)), place, "server-1", "opened a row that does not fit"),
+    );
     let (place, message) = first(&log, Kind::Report);
     let Message::Report(report) = convicted(message) else { panic!("no report") };
     let other = Report { complaints: vec![2], ..report.payload().clone() };
