@@ -296,7 +296,7 @@ impl Ceremony {
         if joined.is_some_and(|join| join.payload().one_time != kept.one_time().public()) {
             return Err(Lost::Other { kind: Kind::Join });
         }
-        let (proposal, messages) = (proposal, Vec::new());
+        let messages = Vec::new();
         let mut turn = Turn { proposal, attempt, me, place, identity, kept, changed, messages };
         turn.take()?;
         let keep = turn.changed.then_some(Action::Keep(turn.kept));

@@ -173,7 +173,7 @@ pub struct Progress {
     pub attempt: u32,
     /// How far it is.
     pub step: Step,
-    /// How many more messages, from those awaited, end this step.
+    /// How many more members have to say what the step is about. Openings are not counted: a step may wait for these alone.
     pub missing: usize,
     /// Who has yet to say what. Not all of them need to, if more take part than `q + f`.
     pub awaited: Vec<Awaited>,
