@@ -15,7 +15,7 @@ use fairpost_api::v1::{PartyRequest, State};
 use fairpost_proto::evidence::{Answer, Nrr};
 use fairpost_proto::ids::{Protocol, Span};
 use fairpost_proto::request::Method;
-use fairpost_tests::{Cluster, People, Settings, call, envelope, request};
+use fairpost_tests::{Cluster, People, call, envelope, request};
 use futures::future::join_all;
 use h2::client::SendRequest;
 use prost::Message as _;
@@ -286,7 +286,7 @@ async fn a_flood_of_one_client_is_shed_and_anothers_p99_stays_within_three_times
 }
 
 async fn flood(said: &Mutex<String>, began: Instant) {
-    let cluster = Cluster::start(Settings::default()).await.unwrap();
+    let cluster = wire::start(|_| {}).await;
     let people = People::new(&cluster).unwrap();
     let answers = Arc::new(Answers::default());
     let flood = Flood {
