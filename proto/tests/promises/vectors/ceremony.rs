@@ -139,7 +139,9 @@ fn ceremonies_go_as_in_the_vectors() {
         let mut keys = world.members.iter().cloned().chain([signing_key(0x41)]);
         keys.find(|key| key_id(&key.verifying_key()) == author).unwrap()
     };
-    let short = |key: u64, what: &str| (format!("{what}-short"), key, bytes([1; 31]), format!("{what} has length 31"));
+    let short = |key: u64, what: &str| {
+        (format!("{what}-short"), key, bytes([1; 31]), format!("{what} has length 31"))
+    };
     for (kind, prefix, values) in [
         (
             Kind::Begin,
