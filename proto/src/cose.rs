@@ -36,15 +36,17 @@ const INCLUSION: i64 = -1;
 const ED25519: i64 = -19;
 const SIGN1: u64 = 18;
 
-/// The largest envelope that is read at all.
+/// The largest envelope that is read, unless its kind says otherwise ([`Payload::MAX_BYTES`]).
 pub const MAX_BYTES: usize = 24 * 1024;
 
 /// What is wrong with a signed object.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is larger than any that Fairpost makes.
-    #[error("the signed object has {found} bytes, at most {MAX_BYTES} are read")]
+    #[error("the signed object has {found} bytes, at most {most} are read")]
     TooLarge {
+        /// The most that is read.
+        most: usize,
         /// Its size.
         found: usize,
     },
@@ -156,6 +158,8 @@ pub trait Payload: Sized {
     type Signer: Signer;
     /// How many keys its map has, the tag included.
     const KEYS: usize;
+    /// The largest envelope that is read.
+    const MAX_BYTES: usize = MAX_BYTES;
     /// Reads the keys after the tag.
     fn read(map: &mut Map, reader: &mut Reader<'_>) -> Result<Self, Error>;
     /// Writes the keys after the tag.
@@ -305,8 +309,8 @@ fn envelope(protected: &[u8], payload: &[u8], signature: &Signature, proof: Opti
 }
 
 fn parse<P: Payload>(bytes: &[u8]) -> Result<(Signed<P>, Option<&[u8]>), Error> {
-    if bytes.len() > MAX_BYTES {
-        return Err(Error::TooLarge { found: bytes.len() });
+    if bytes.len() > P::MAX_BYTES {
+        return Err(Error::TooLarge { most: P::MAX_BYTES, found: bytes.len() });
     }
     let mut reader = Reader::new(bytes);
     reader.tag(SIGN1, "18 (COSE_Sign1)")?;

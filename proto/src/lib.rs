@@ -20,6 +20,7 @@ pub mod merkle;
 pub mod proof;
 pub mod quorum;
 pub mod request;
+pub mod round;
 pub mod sealed;
 mod shown;
 pub mod terms;

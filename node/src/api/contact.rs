@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fairpost_api::v1::CommandResult;
 use fairpost_api::v1::command_result::Kind;
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::Command;
+use fairpost_proto::entry::{Command, Demand};
 use fairpost_proto::evidence::{self, Nro};
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
 use fairpost_proto::request::{self, Method};
@@ -91,7 +91,7 @@ impl Contact {
             self.check_command(admitted, verdict, evidence.as_deref()).await?;
             let started = Instant::now();
             let nro = admitted.nro.bytes().to_vec();
-            self.order(Command { verdict, nro, evidence }).await?;
+            self.order(Demand { verdict, nro, evidence }).await?;
             metrics::stage("order", started.elapsed());
         }
         self.finish(&admitted.exchange).await
@@ -136,7 +136,8 @@ impl Contact {
     }
 
     /// Has a command ordered, by whoever leads, until the ledger has decided on it. Takes as long as it takes.
-    async fn order(&self, command: Command) -> Result<(), Status> {
+    async fn order(&self, demand: Demand) -> Result<(), Status> {
+        let command = Command::Party(demand.clone());
         loop {
             let result = match self.hand_in(&command).await {
                 Ok(result) => result,
@@ -150,7 +151,7 @@ impl Contact {
             match result.kind() {
                 Kind::Decided => return Ok(()),
                 Kind::TooLate => {
-                    let nro = Signed::<Nro>::parse(&command.nro);
+                    let nro = Signed::<Nro>::parse(&demand.nro);
                     let expires = nro.map_or(Timestamp::EPOCH, |nro| nro.payload().terms.expires);
                     return Err(too_late(expires, time));
                 }

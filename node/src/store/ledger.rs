@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::generation::Generation;
 use super::{Column, Database, Durability, Error, Home, Ops, Order, Staging, packed};
-use crate::ledger::{Applied, Block, Exchange, Exchanges, State};
+use crate::ledger::{Applied, Block, Exchange, Exchanges, Standing, State};
 
 const EXCHANGES: Column = Column::new("exchanges");
 const CERTIFICATES: Column = Column::new("certificates");
@@ -350,7 +350,7 @@ pub enum Record<'b> {
 impl Exchanges for Ledger {
     type Error = Error;
 
-    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Error> {
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<Standing>, Error> {
         let current = self.generation();
         let bytes = current.database.get(EXCHANGES, exchange.as_bytes())?;
         bytes.map(|bytes| parse(&current.database, packed::standing(&bytes))).transpose()

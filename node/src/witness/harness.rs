@@ -14,7 +14,7 @@ use fairpost_proto::threshold::{self, Message, Share};
 use fairpost_proto::vote::Vote;
 use proptest::prelude::*;
 
-use super::rules::{self, Seen, Signed};
+use super::rules::{self, Acknowledged, Seen, Signed};
 use super::tally::{self, Counted, Leaves, Tally};
 use crate::ledger::Block;
 use crate::ledger::tests::Memory;
@@ -164,7 +164,7 @@ impl Cluster {
                 let mut leaves = Leaves::none(block.leaves.len());
                 for (place, leaf) in block.leaves.iter().enumerate() {
                     let signed =
-                        Signed { voted: node.disk.voted.get(&leaf.exchange).copied(), promised: None };
+                        Signed { voted: node.disk.voted.get(&leaf.exchange).copied(), ..Signed::default() };
                     if rules::may_vote(&signed, &seen, leaf, skew).is_ok() {
                         leaves.insert(place);
                         node.disk.voted.insert(leaf.exchange, leaf.hash());
@@ -245,10 +245,13 @@ impl Cluster {
         if let Some(certificate) = &certificate {
             certificate.check(&self.world.view).expect("a stored certificate convinces anybody");
         }
-        let signed = Signed { voted: node.disk.voted.get(&exchange).copied(), promised: None };
-        if let Ok(verdict) =
-            rules::may_share(&signed, certificate.as_ref().map(|certificate| certificate.leaf()))
-        {
+        let signed = Signed { voted: node.disk.voted.get(&exchange).copied(), ..Signed::default() };
+        let acknowledged = Acknowledged { needed: self.world.view.quorum().q(), found: 0 };
+        if let Ok(verdict) = rules::may_share(
+            &signed,
+            certificate.as_ref().map(|certificate| certificate.leaf()),
+            acknowledged,
+        ) {
             assert!(
                 self.certified_leaves(&exchange).contains(&decided.leaf.hash()),
                 "a share without a quorum"

@@ -334,7 +334,7 @@ impl Inner {
         }
         let entry = self.options.log.first_seen(block.index);
         for (place, leaf) in block.leaves.iter().enumerate() {
-            let signed = self.store.signed(&leaf.exchange)?;
+            let signed = self.store.signed(&leaf.exchange, leaf.round)?;
             let seen = Seen { entry, receipt: self.store.receipt(&leaf.exchange)? };
             match rules::may_vote(&signed, &seen, leaf, self.options.view.parameters().skew) {
                 Ok(()) => leaves.insert(place),

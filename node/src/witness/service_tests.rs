@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::leaf::Round;
 use fairpost_proto::threshold::{Message, Share, Token};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
@@ -341,7 +342,7 @@ async fn a_choice_is_for_the_leaves_it_was_made_for() {
     assert_eq!(store.chosen(&other).unwrap(), None, "the same sequence, another block");
     assert_eq!(store.last_chosen().unwrap(), 1);
     let exchange = chosen.leaves[0].exchange;
-    assert_eq!(store.signed(&exchange).unwrap().voted, Some(chosen.leaves[0].hash()));
+    assert_eq!(store.signed(&exchange, Round::FIRST).unwrap().voted, Some(chosen.leaves[0].hash()));
 }
 
 #[tokio::test]

@@ -128,14 +128,15 @@ impl Store {
         Ok(id)
     }
 
-    /// What this server has signed about an exchange.
-    pub fn signed(&self, exchange: &ExchangeId) -> Result<Signed, Error> {
-        let voted = self.database.get(VOTED, exchange.as_bytes())?;
+    /// What this server has signed about an exchange: its vote in this round, and its promise.
+    pub fn signed(&self, exchange: &ExchangeId, round: Round) -> Result<Signed, Error> {
+        let voted = self.database.get(VOTED, voted_key(exchange, round))?;
         let promised = self.database.get(PROMISED, exchange.as_bytes())?;
         Ok(Signed {
             voted: voted
                 .map(|bytes| Digest::from_slice(&bytes).ok_or_else(|| damaged("a vote")))
                 .transpose()?,
+            acknowledged: None,
             promised: promised
                 .map(|bytes| parse_round(&bytes).ok_or_else(|| damaged("a promise")))
                 .transpose()?,
@@ -196,7 +197,7 @@ impl Store {
                 .finish();
             ops.put(BALLOTS, block.sequence.to_be_bytes(), record);
             for (_, leaf) in block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place)) {
-                ops.put(VOTED, leaf.exchange.as_bytes(), leaf.hash().as_bytes().to_vec());
+                ops.put(VOTED, voted_key(&leaf.exchange, leaf.round), leaf.hash().as_bytes().to_vec());
             }
         }
         ops.put(META, NUMBER, number.to_be_bytes().to_vec());
@@ -241,6 +242,16 @@ impl Store {
 /// A certificate belongs to a block with all its history: another block under the same sequence has another root.
 fn certificate_key(block: &Block) -> Vec<u8> {
     [&block.sequence.to_be_bytes()[..], block.log_root.as_bytes()].concat()
+}
+
+/// Most exchanges have one round, and its vote lies under their id alone.
+fn voted_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
+    if round == Round::FIRST { exchange.as_bytes().to_vec() } else { round_key(exchange, round) }
+}
+
+/// The rounds of an exchange, in their order.
+fn round_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
+    [&exchange.as_bytes()[..], &round.get().to_be_bytes()].concat()
 }
 
 fn damaged(what: &str) -> Error {

@@ -9,7 +9,7 @@ use tracing::debug;
 use super::{Error, Handle, Received, Standing};
 use crate::ledger::Exchange;
 use crate::witness::metrics;
-use crate::witness::rules;
+use crate::witness::rules::{self, Acknowledged};
 use crate::witness::tally::Tally;
 
 impl Handle {
@@ -115,8 +115,9 @@ impl Handle {
             return Err(Error::Closed(reason));
         }
         let leaf = self.0.certified_leaf(exchange)?;
-        let signed = self.0.store.signed(&exchange.leaf.exchange)?;
-        let verdict = rules::may_share(&signed, leaf.as_ref()).inspect_err(metrics::refused)?;
+        let signed = self.0.store.signed(&exchange.leaf.exchange, exchange.leaf.round)?;
+        let acknowledged = Acknowledged { needed: self.0.options.view.quorum().q(), found: 0 };
+        let verdict = rules::may_share(&signed, leaf.as_ref(), acknowledged).inspect_err(metrics::refused)?;
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
     }

@@ -12,12 +12,14 @@ mod faults;
 mod genesis;
 mod proof;
 mod request;
+mod round;
 mod terms;
 mod trust;
 
 use fairpost_proto::ids::Timestamp;
 pub(crate) use proof::foreign_trust;
 pub(crate) use request::request;
+pub(crate) use round::{acknowledgement, opening, statement};
 use serde_json::{Map, Value, json};
 pub(crate) use trust::{file as trust_file, sealed, second_view, successor};
 
