@@ -325,7 +325,8 @@ impl Witness {
             for member in voters {
                 tally.add(view, sign(member))?;
             }
-            tallies.push(tally);
+            let certified = tally.certified(view);
+            tallies.push((tally, certified));
         }
         self.store.put_certificates(&tallies).await?;
         Ok(())

@@ -129,7 +129,8 @@ impl Contact {
         // Only a receipt that might come too late needs a witness that it did not.
         let near = parameters.skew.millis() * 2 + parameters.grace.millis();
         if now < expires && now.distance(expires).millis() <= near {
-            let kept = self.witness.saw_receipt(&admitted.exchange, now).await;
+            let (nro, nrr) = (admitted.nro.bytes().to_vec(), evidence.unwrap_or_default().to_vec());
+            let kept = self.witness.saw_receipt(&admitted.exchange, now, nro, nrr).await;
             kept.map_err(|fault| error::internal(&fault))?;
         }
         Ok(())

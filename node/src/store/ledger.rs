@@ -345,8 +345,7 @@ impl Records {
                         block.sequence, leaf.exchange
                     ),
                 };
-                let (exchange, _) =
-                    of_round(database, &leaf.exchange, leaf.round)?.ok_or_else(missing)?;
+                let (exchange, _) = of_round(database, &leaf.exchange, leaf.round)?.ok_or_else(missing)?;
                 sink(Record::Exchange(&exchange.to_bytes()))?;
             }
         }

@@ -94,6 +94,12 @@ pub enum Refusal {
     /// The exchange has its token.
     #[error("the exchange is decided: its token is here")]
     Decided,
+    /// It has a certificate in a log that its ledger does not have.
+    #[error("a certificate of round {round} is stored for a log that is not this ledger's")]
+    Elsewhere {
+        /// The certificate's round.
+        round: Round,
+    },
     /// Nothing could be decided in another round, by what this server knows.
     #[error(
         "nothing to decide yet: no certificate, no receipt in time, no withdrawal, no refusal, no expiry"
@@ -117,6 +123,7 @@ impl Refusal {
             Self::NotNext { .. } => "not_next",
             Self::TooSoon { .. } => "too_soon",
             Self::Decided => "decided",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::NothingYet => "nothing_yet",
         }
     }
