@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use fairpost::sealed_mail::SealedMail;
 use fairpost_proto::ids::{Protocol, Verdict};
+use fairpost_proto::misconduct::{Act, Misconduct};
 use fairpost_proto::proof::Claim;
 use fairpost_proto::terms::Address;
 use serde_json::Value;
@@ -208,6 +209,37 @@ fn verify_is_0_with_the_mail_5_without_and_4_for_what_does_not_hold() {
     desk.expect(4, "verify --cluster cluster.trust mail.eml");
     desk.expect(1, "verify --cluster cluster.trust missing");
     desk.expect(1, "verify --cluster mail.eml proof");
+}
+
+#[test]
+fn verify_says_which_server_contradicted_itself() {
+    let desk = Desk::new();
+    desk.seal("cmp2");
+    // Of the same size, and with another root for each verdict.
+    let vote = |verdict| {
+        let certificate = desk.world.proof(&desk.sealed(), verdict, Claim::Verdict).certificate;
+        certificate.votes().next().unwrap().clone()
+    };
+    let guilty = vote(Verdict::Released);
+    let trust = desk.world.trust.clone();
+    let (_, member) = trust.view().member_by_key(*guilty.signer()).unwrap();
+    let name = member.name.clone();
+    let write = |first, second| {
+        let act = Act::Roots(Box::new([first, second]));
+        desk.write("act", &Misconduct::new(trust.clone(), act).to_bytes());
+    };
+    write(guilty.clone(), vote(Verdict::Withdrawn));
+    let found = desk.json(0, "verify -o json --cluster cluster.trust act");
+    assert_eq!((&found["valid"], &found["claim"]), (&true.into(), &"misconduct".into()));
+    assert!(found["culprit"].as_str().unwrap().starts_with(&format!("{name} (identity")));
+    let told = String::from_utf8(desk.expect(0, "verify --cluster cluster.trust act")).unwrap();
+    assert!(told.contains(&name) && told.contains("the evidence log of size 1"), "{told}");
+    desk.expect(64, "verify --cluster cluster.trust act --mail sealed.eml");
+    write(guilty.clone(), guilty);
+    let found = desk.json(4, "verify -o json --cluster cluster.trust act");
+    assert_eq!((&found["valid"], &found["culprit"]), (&false.into(), &Value::Null));
+    desk.write("act", &desk.read("act")[..100]);
+    desk.expect(4, "verify --cluster cluster.trust act");
 }
 
 #[test]

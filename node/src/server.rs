@@ -318,12 +318,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
                 witness,
                 admission,
                 calls: PeerService::places(),
+                halted: halted.clone(),
             })
             .max_decoding_message_size(limits::PEER)
             .max_encoding_message_size(limits::PEER),
         )
         .add_service(
-            ConsensusServer::new(RaftService::new(gate.clone(), raft.clone()))
+            ConsensusServer::new(RaftService::new(gate.clone(), raft.clone(), halted.clone()))
                 .max_decoding_message_size(limits::CONSENSUS)
                 .max_encoding_message_size(limits::CONSENSUS),
         )

@@ -128,7 +128,7 @@ pub(crate) fn read_round(reader: &mut Reader<'_>) -> Result<Round, cbor::Error> 
     })
 }
 
-fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, cbor::Error> {
+pub(crate) fn read_verdict(reader: &mut Reader<'_>) -> Result<Verdict, cbor::Error> {
     let code = reader.uint()?;
     u8::try_from(code).ok().and_then(Verdict::from_code).ok_or(cbor::Error::Value {
         what: "the verdict",

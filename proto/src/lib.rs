@@ -17,6 +17,7 @@ pub mod letter;
 pub mod lock;
 mod memo;
 pub mod merkle;
+pub mod misconduct;
 pub mod proof;
 pub mod quorum;
 pub mod request;

@@ -250,7 +250,7 @@ impl Certificate {
     }
 }
 
-fn write_proof(proof: &InclusionProof) -> Vec<u8> {
+pub(crate) fn write_proof(proof: &InclusionProof) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.array(3).uint(proof.tree_size).uint(proof.leaf_index).array(proof.path.len());
     for node in &proof.path {
@@ -259,7 +259,7 @@ fn write_proof(proof: &InclusionProof) -> Vec<u8> {
     writer.finish()
 }
 
-fn read_proof(bytes: &[u8]) -> Result<InclusionProof, cbor::Error> {
+pub(crate) fn read_proof(bytes: &[u8]) -> Result<InclusionProof, cbor::Error> {
     let mut reader = Reader::new(bytes);
     reader.array_of("the inclusion proof", 3, "3")?;
     let (tree_size, leaf_index) = (reader.uint()?, reader.uint()?);

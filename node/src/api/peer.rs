@@ -13,7 +13,8 @@ use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command};
 use fairpost_proto::ids::ExchangeId;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
-use tonic::{Request, Response, Status};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::Admission;
 use super::auth::Gate;
@@ -21,7 +22,7 @@ use super::error;
 use super::exchange::limit;
 use crate::consensus::sequencer;
 use crate::ledger::Exchange;
-use crate::witness::service::{Handle, Received};
+use crate::witness::service::{Handle, Received, halted};
 
 /// The most items in one request.
 const MOST: usize = 1024;
@@ -46,6 +47,8 @@ pub struct PeerService {
     pub admission: Arc<Admission>,
     /// The calls of each member.
     pub calls: Arc<Places<u16>>,
+    /// When it is true, streams that stay open end.
+    pub halted: watch::Receiver<bool>,
 }
 
 impl PeerService {
@@ -82,13 +85,17 @@ impl Peer for PeerService {
 
     async fn cast_votes(
         &self,
-        request: Request<CastVotesRequest>,
+        request: Request<Streaming<CastVotesRequest>>,
     ) -> Result<Response<CastVotesResponse>, Status> {
         let (_, _place) = self.caller(&request)?;
-        let votes = request.into_inner().votes;
-        bounded("votes", votes.len(), MOST)?;
-        let votes = votes.into_iter().map(received).collect::<Result<_, _>>()?;
-        self.witness.receive(votes);
+        let mut stop = self.halted.clone();
+        let mut messages = request.into_inner().take_until(halted(&mut stop));
+        while let Some(message) = messages.next().await {
+            let votes = message?.votes;
+            bounded("votes", votes.len(), MOST)?;
+            let votes = votes.into_iter().map(received).collect::<Result<_, _>>()?;
+            self.witness.receive(votes);
+        }
         Ok(Response::new(CastVotesResponse {}))
     }
 

@@ -20,6 +20,7 @@ use fairpost_proto::threshold::Share;
 use fairpost_proto::view::View;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tracing::debug;
@@ -33,6 +34,8 @@ use crate::witness::service::{self, Received};
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many messages may wait for one member.
 const QUEUE: usize = 256;
+/// How many votes go in one message.
+const VOTES: usize = 1024;
 /// How many shares are asked for with one call.
 const BATCH: usize = 256;
 /// How many commands are forwarded with one call: together they stay within the limit of a message.
@@ -99,11 +102,12 @@ impl Peers {
                 connect_timeout: TIMEOUT,
                 keepalive: Some(TIMEOUT),
                 keepalive_timeout: TIMEOUT,
+                // Calls have limits of their own, but for streams, which stay open. Raft waits for as long as it wants
+                // to, and for a snapshot for as long as it goes on.
+                request_timeout: None,
                 ..ChannelOptions::default()
             };
-            // Raft waits for as long as it wants to, and for a snapshot for as long as it goes on.
-            let patient = ChannelOptions { request_timeout: None, ..options };
-            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), patient))
+            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options))
                 .max_decoding_message_size(limits::CONSENSUS)
                 .max_encoding_message_size(limits::CONSENSUS);
             let peer = PeerClient::new(channel(&target, config, options))
@@ -204,14 +208,37 @@ impl Shares for Peers {
     }
 }
 
+/// Casts what is queued over a stream that stays open: a call of its own for each vote would cost more than the vote.
 async fn cast(mut client: PeerClient<Channel>, mut queue: mpsc::Receiver<Vec<Received>>) {
-    while let Some(mut votes) = queue.recv().await {
-        while let Ok(more) = queue.try_recv() {
-            votes.extend(more);
-        }
-        let votes = votes.into_iter().map(peer::ballot_vote).collect();
-        if let Err(status) = client.cast_votes(timed(CastVotesRequest { votes })).await {
-            debug!(status = describe(&status), "votes did not arrive; their reader will ask");
+    while let Some(first) = queue.recv().await {
+        let (sender, receiver) = mpsc::channel(1);
+        let open = client.cast_votes(ReceiverStream::new(receiver));
+        let feed = async {
+            let mut votes = first;
+            loop {
+                while votes.len() < VOTES
+                    && let Ok(more) = queue.try_recv()
+                {
+                    votes.extend(more);
+                }
+                let rest = votes.split_off(votes.len().min(VOTES));
+                let request = CastVotesRequest { votes: votes.into_iter().map(peer::ballot_vote).collect() };
+                if sender.send(request).await.is_err() {
+                    return;
+                }
+                votes = rest;
+                if votes.is_empty() {
+                    let Some(more) = queue.recv().await else { return };
+                    votes = more;
+                }
+            }
+        };
+        tokio::select! {
+            ended = open => {
+                let status = ended.err().as_ref().map(describe);
+                debug!(status, "votes did not arrive; their reader will ask");
+            }
+            () = feed => {}
         }
     }
 }

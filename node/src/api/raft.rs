@@ -1,7 +1,12 @@
 //! The service that carries Raft's messages, and this node's side of it.
 //!
 //! What a message may say is for the consensus layer's guard; here it is made sure who says it.
+//!
+//! Entries go over a stream for each member that stays open (a [`Line`]): a call of its own for each entry would cost
+//! both sides more than the entry does. It carries one message and then its answer, so an answer can't be taken for
+//! another's: a line whose answer nobody waited for is closed, and the next message opens a new one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +15,8 @@ use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::consensus_server::Consensus;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -19,32 +25,44 @@ use super::auth::Gate;
 use super::peers::Peers;
 use crate::consensus::transport::{Error, Transport};
 use crate::consensus::{self, Member};
+use crate::witness::service::halted;
 
 /// The service.
 pub struct RaftService {
     gate: Gate,
     consensus: consensus::Handle,
+    halted: watch::Receiver<bool>,
 }
 
 impl RaftService {
-    /// Hands messages of members to `consensus`.
-    pub const fn new(gate: Gate, consensus: consensus::Handle) -> Self {
-        Self { gate, consensus }
+    /// Hands messages of members to `consensus`, until `halted`.
+    pub const fn new(gate: Gate, consensus: consensus::Handle, halted: watch::Receiver<bool>) -> Self {
+        Self { gate, consensus, halted }
     }
 }
 
 #[tonic::async_trait]
 impl Consensus for RaftService {
-    async fn append(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
+    type AppendStream = BoxStream<'static, Result<RaftMessage, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<RaftMessage>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
         let from = u64::from(self.gate.member(&request)?);
-        let body = request.into_inner().body.into();
-        answer(Box::pin(self.consensus.append_entries(from, body)).await)
+        let (consensus, mut stop) = (self.consensus.clone(), self.halted.clone());
+        let messages = request.into_inner().take_until(async move { halted(&mut stop).await });
+        let answers = messages.then(move |message| {
+            let consensus = consensus.clone();
+            async move { answer(Box::pin(consensus.append_entries(from, message?.body.into())).await) }
+        });
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn vote(&self, request: Request<RaftMessage>) -> Result<Response<RaftMessage>, Status> {
         let from = u64::from(self.gate.member(&request)?);
         let body = request.into_inner().body.into();
-        answer(Box::pin(self.consensus.vote(from, body)).await)
+        answer(Box::pin(self.consensus.vote(from, body)).await).map(Response::new)
     }
 
     async fn install_snapshot(
@@ -53,13 +71,13 @@ impl Consensus for RaftService {
     ) -> Result<Response<RaftMessage>, Status> {
         let from = u64::from(self.gate.member(&request)?);
         let chunks = request.into_inner().map(|chunk| chunk.map(|message| Bytes::from(message.body)));
-        answer(Box::pin(self.consensus.install_snapshot(from, chunks)).await)
+        answer(Box::pin(self.consensus.install_snapshot(from, chunks)).await).map(Response::new)
     }
 }
 
-fn answer(result: Result<Bytes, consensus::Refusal>) -> Result<Response<RaftMessage>, Status> {
+fn answer(result: Result<Bytes, consensus::Refusal>) -> Result<RaftMessage, Status> {
     match result {
-        Ok(body) => Ok(Response::new(RaftMessage { body: body.into() })),
+        Ok(body) => Ok(message(body)),
         Err(consensus::Refusal::Fatal(problem)) => Err(Status::unavailable(problem)),
         Err(refusal) => {
             tracing::warn!(%refusal, "a Raft message is refused");
@@ -73,12 +91,36 @@ fn answer(result: Result<Bytes, consensus::Refusal>) -> Result<Response<RaftMess
 #[derive(Clone)]
 pub struct RaftTransport {
     peers: Arc<Peers>,
+    /// The open line to each member, while nothing is under way on it.
+    lines: Arc<Mutex<HashMap<u64, Line>>>,
+}
+
+/// An open stream of entries to a member, and of its answers.
+struct Line {
+    messages: mpsc::Sender<RaftMessage>,
+    answers: Streaming<RaftMessage>,
+}
+
+impl Line {
+    /// Opens it with its first message: that way there is one round trip, and Raft does not wait for two.
+    async fn open(mut client: ConsensusClient<Channel>, first: RaftMessage) -> Result<Self, Status> {
+        let (messages, receiver) = mpsc::channel(1);
+        // It is empty.
+        let _ = messages.try_send(first);
+        let answers = client.append(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { messages, answers })
+    }
+
+    async fn answer(&mut self) -> Result<Bytes, Status> {
+        let answer = self.answers.message().await?;
+        answer.map(|answer| answer.body.into()).ok_or_else(|| Status::unavailable("the stream has ended"))
+    }
 }
 
 impl RaftTransport {
     /// Over these connections.
-    pub const fn new(peers: Arc<Peers>) -> Self {
-        Self { peers }
+    pub fn new(peers: Arc<Peers>) -> Self {
+        Self { peers, lines: Arc::default() }
     }
 
     fn client(&self, to: u64) -> Result<ConsensusClient<Channel>, Error> {
@@ -89,11 +131,28 @@ impl RaftTransport {
 
 impl Transport for RaftTransport {
     async fn append_entries(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
-        carried(self.client(to)?.append(message(request)).await)
+        // Out of its place while it is under way: if nobody waits for the answer any more, it is dropped with it.
+        let open = self.lines.lock().remove(&to);
+        if let Some(mut line) = open
+            && line.messages.try_send(message(request.clone())).is_ok()
+        {
+            match carried(line.answer().await) {
+                // The member was restarted, or the connection lost: a new line will show.
+                Err(Error::Unreachable(_)) => {}
+                answer => {
+                    self.lines.lock().insert(to, line);
+                    return answer;
+                }
+            }
+        }
+        let mut line = carried(Line::open(self.client(to)?, message(request)).await)?;
+        let answer = carried(line.answer().await)?;
+        self.lines.lock().insert(to, line);
+        Ok(answer)
     }
 
     async fn vote(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
-        carried(self.client(to)?.vote(message(request)).await)
+        body(self.client(to)?.vote(message(request)).await)
     }
 
     fn install_snapshot(
@@ -116,7 +175,7 @@ impl Transport for RaftTransport {
                 }
             };
             let (answer, ()) = tokio::join!(client.install_snapshot(ReceiverStream::new(receiver)), feed);
-            carried(answer)
+            body(answer)
         }
     }
 }
@@ -125,9 +184,13 @@ fn message(body: Bytes) -> RaftMessage {
     RaftMessage { body: body.into() }
 }
 
-fn carried(answer: Result<Response<RaftMessage>, Status>) -> Result<Bytes, Error> {
+fn body(answer: Result<Response<RaftMessage>, Status>) -> Result<Bytes, Error> {
+    carried(answer.map(|answer| answer.into_inner().body.into()))
+}
+
+fn carried<T>(answer: Result<T, Status>) -> Result<T, Error> {
     match answer {
-        Ok(answer) => Ok(answer.into_inner().body.into()),
+        Ok(answer) => Ok(answer),
         Err(status) if status.code() == Code::InvalidArgument => {
             Err(Error::Refused(status.message().to_owned()))
         }

@@ -2,7 +2,9 @@
 //!
 //! # Specification
 //!
-//! Which members are asked first rotates with the exchange id, so that all share the work; the next one is asked when
+//! Members are asked while the own certificate is still on its way: each answers when it holds its own. What comes is
+//! used once the verdict is certified here, and only if it is for that verdict; a member that had no certificate is asked
+//! once more. Which members are asked first rotates with the exchange id, so that all share the work; the next one is asked when
 //! one fails or its patience runs out. `q` shares are combined without checking each ([`combine`]). If the token is
 //! wrong, the wrong shares are thrown away, their authors named, and others asked.
 //!
@@ -11,7 +13,10 @@
 //! What [`Collector::token`] gives is a valid token for the certified verdict, whatever the members asked have sent
 //! (`a_wrong_share_is_found_and_done_without`).
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use fairpost_proto::ids::{ExchangeId, Verdict};
@@ -60,6 +65,26 @@ pub trait Shares: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(Verdict, Share), String>>;
 }
 
+/// What a member said: its share, and for which verdict.
+type Answer = (u16, Result<(Verdict, Share), String>);
+
+/// The members in the order in which they are asked for their shares of one token.
+#[derive(Default)]
+struct Asked {
+    /// Not asked yet.
+    waiting: VecDeque<u16>,
+    /// Asked.
+    under_way: FuturesUnordered<BoxFuture<'static, Answer>>,
+    /// What they said before the verdict was certified here.
+    early: Vec<Answer>,
+}
+
+/// The share, if it is for this verdict.
+fn of_verdict(answer: Result<(Verdict, Share), String>, verdict: Verdict) -> Result<Share, String> {
+    let (found, share) = answer?;
+    if found == verdict { Ok(share) } else { Err(format!("it came for {found}, not for {verdict}")) }
+}
+
 /// Makes tokens.
 #[derive(Clone)]
 pub struct Collector {
@@ -87,56 +112,80 @@ impl Collector {
     /// Waits until the exchange is certified here, and gives it with its token. Takes as long as it takes: the caller
     /// sets the deadline.
     pub async fn token(&self, id: &ExchangeId) -> Result<(Exchange, VerifiedToken), Error> {
-        let exchange = self.witness.certified(id).await?;
+        let (exchange, asked) = self.certified(id).await?;
         let verdict = exchange.leaf.verdict;
         if let Some(token) = self.ledger.token(id, verdict)? {
             return Ok((exchange, token));
         }
-        let token = self.collect(&exchange).await?;
+        let token = self.collect(&exchange, asked).await?;
         let token = self.ledger.put_token(id, verdict, &token).await?;
         Ok((exchange, token))
     }
 
-    async fn collect(&self, exchange: &Exchange) -> Result<Token, Error> {
+    /// The exchange once it is certified here, and the members that were asked meanwhile.
+    async fn certified(&self, id: &ExchangeId) -> Result<(Exchange, Asked), Error> {
+        let mut certified = pin!(self.witness.certified(id));
+        let mut asked = Asked { waiting: self.order(id).into(), ..Asked::default() };
+        if let Poll::Ready(exchange) = futures::poll!(certified.as_mut()) {
+            return Ok((exchange?, asked));
+        }
+        for _ in usize::from(self.witness.may_sign())..self.view.quorum().q() {
+            self.ask_next(&mut asked, id);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                exchange = &mut certified => return Ok((exchange?, asked)),
+                Some(answer) = asked.under_way.next() => asked.early.push(answer),
+            }
+        }
+    }
+
+    async fn collect(&self, exchange: &Exchange, mut asked: Asked) -> Result<Token, Error> {
         let (id, verdict) = (exchange.leaf.exchange, exchange.leaf.verdict);
         let needed = self.view.quorum().q();
         let mut shares = combine::Shares::new();
-        let mut waiting = self.order(&id).into_iter();
-        let mut asked = FuturesUnordered::new();
         let mut expected = Some(self.combiner.expect());
+        for (member, answer) in std::mem::take(&mut asked.early) {
+            match of_verdict(answer, verdict) {
+                Ok(share) => drop(shares.insert(member, share)),
+                // By now it may hold the certificate that it lacked.
+                Err(_) => asked.waiting.push_back(member),
+            }
+        }
         if self.witness.may_sign() {
-            asked.push(self.own(exchange.clone()));
+            asked.under_way.push(self.own(exchange.clone()));
         }
         loop {
             // As many as are needed are under way; one more after each silence.
-            while shares.len() + asked.len() < needed {
-                match waiting.next() {
-                    Some(member) => asked.push(self.ask(member, id, verdict)),
-                    None => break,
-                }
-            }
-            match tokio::time::timeout(PATIENCE, asked.next()).await {
-                Ok(Some((member, Ok(share)))) => {
-                    shares.insert(member, share);
-                }
-                Ok(Some((member, Err(problem)))) => {
-                    debug!(exchange = %id, member = self.name(member), problem, "no share");
-                }
-                Ok(None) => return Err(Error::TooFew { needed, found: shares.len() }),
-                Err(_) => {
-                    if let Some(member) = waiting.next() {
-                        asked.push(self.ask(member, id, verdict));
-                    }
-                }
-            }
+            while shares.len() + asked.under_way.len() < needed && self.ask_next(&mut asked, &id) {}
             if shares.len() >= needed {
                 drop(expected.take());
                 if let Some(token) = self.combine(id, verdict, &mut shares).await? {
                     return Ok(token);
                 }
                 expected = Some(self.combiner.expect());
+                continue;
+            }
+            match tokio::time::timeout(PATIENCE, asked.under_way.next()).await {
+                Ok(Some((member, answer))) => match of_verdict(answer, verdict) {
+                    Ok(share) => drop(shares.insert(member, share)),
+                    Err(problem) => {
+                        debug!(exchange = %id, member = self.name(member), problem, "no share");
+                    }
+                },
+                Ok(None) => return Err(Error::TooFew { needed, found: shares.len() }),
+                Err(_) => drop(self.ask_next(&mut asked, &id)),
             }
         }
+    }
+
+    /// Asks the next member, if there is one that was not asked yet.
+    fn ask_next(&self, asked: &mut Asked, id: &ExchangeId) -> bool {
+        let Some(member) = asked.waiting.pop_front() else { return false };
+        let answer = self.others.share(member, *id);
+        asked.under_way.push(Box::pin(async move { (member, answer.await) }));
+        true
     }
 
     /// The other members, beginning with another one for each exchange.
@@ -146,33 +195,15 @@ impl Collector {
         (0..n).map(|step| (start + step) % n).filter(|member| *member != self.index).collect()
     }
 
-    fn own(&self, exchange: Exchange) -> BoxFuture<'static, (u16, Result<Share, String>)> {
+    fn own(&self, exchange: Exchange) -> BoxFuture<'static, Answer> {
         let (witness, index) = (self.witness.clone(), self.index);
         Box::pin(async move {
             let signed = tokio::task::spawn_blocking(move || witness.share(&exchange)).await;
             let share = match signed {
-                Ok(Ok((_, share))) => Ok(share),
-                Ok(Err(error)) => Err(error.to_string()),
+                Ok(share) => share.map_err(|error| error.to_string()),
                 Err(stopped) => Err(stopped.to_string()),
             };
             (index, share)
-        })
-    }
-
-    fn ask(
-        &self,
-        member: u16,
-        id: ExchangeId,
-        verdict: Verdict,
-    ) -> BoxFuture<'static, (u16, Result<Share, String>)> {
-        let answer = self.others.share(member, id);
-        Box::pin(async move {
-            let share = match answer.await {
-                Ok((found, share)) if found == verdict => Ok(share),
-                Ok((found, _)) => Err(format!("it came for {found}, not for {verdict}")),
-                Err(problem) => Err(problem),
-            };
-            (member, share)
         })
     }
 

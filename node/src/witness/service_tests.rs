@@ -38,6 +38,8 @@ struct Net {
     liars: Mutex<Vec<u16>>,
     /// Members whose votes and shares get lost.
     lost: Mutex<Vec<u16>>,
+    /// Who asked whom for a share.
+    asked: Mutex<Vec<(u16, u16)>>,
 }
 
 struct Link {
@@ -82,6 +84,7 @@ impl Shares for Link {
         member: u16,
         exchange: ExchangeId,
     ) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+        self.net.asked.lock().push((self.own, member));
         let handle = self.handle(member);
         let lies = self.net.liars.lock().contains(&member);
         let world = Arc::clone(&self.world);
@@ -253,6 +256,34 @@ async fn a_wrong_share_is_found_and_done_without() {
     let exchange = cluster.order(20, Verdict::Released).await;
     let failed = cluster.token(0, &exchange).await;
     assert!(matches!(failed, Err(Error::TooFew { needed: 3, found: 2 })), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_asked_before_the_own_certificate_and_once_more_if_they_had_none() {
+    let cluster = Arc::new(Cluster::start().await);
+    *cluster.net.lost.lock() = vec![1, 2, 3];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    let (contact, id) = (Arc::clone(&cluster), exchange);
+    let token = tokio::spawn(async move { contact.token(0, &id).await });
+    let early = async {
+        while cluster.net.asked.lock().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), early).await.expect("asks before there is a certificate");
+    let decided = cluster.members[0].ledger.exchange(&exchange).unwrap().unwrap();
+    assert!(cluster.members[0].witness.certificate(&decided).unwrap().is_none(), "nobody's vote has come");
+    cluster.net.lost.lock().clear();
+    assert_eq!(token.await.unwrap().unwrap(), Verdict::Released);
+    let asked = cluster.net.asked.lock().clone();
+    assert!(asked.len() <= 5, "two early, and then each other member at most once: {asked:?}");
+
+    // Where the certificate is stored already, only as many are asked as are needed.
+    cluster.net.asked.lock().clear();
+    let exchange = cluster.order(2, Verdict::Released).await;
+    cluster.members[0].witness.certified(&exchange).await.unwrap();
+    assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
+    assert_eq!(cluster.net.asked.lock().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

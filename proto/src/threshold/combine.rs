@@ -6,6 +6,7 @@ use threshold_crypto::group::ff::Field;
 use threshold_crypto::group::{Curve, Group};
 use threshold_crypto::{Fr, G2Affine, G2Projective};
 
+use super::point::in_group;
 use super::{Error, Share, Token};
 
 /// The token that the first `q` of these shares make; each comes with its member's index, counted from 0.
@@ -16,8 +17,8 @@ use super::{Error, Share, Token};
 /// # Errors
 ///
 /// [`Error::DuplicateIndex`] if any two shares, used or not, have one index; [`Error::NotEnough`] if there are
-/// fewer than `q`; [`Error::Threshold`] for a `q` of zero; [`Error::Identity`] if the shares cancel out, which
-/// correct ones can't.
+/// fewer than `q`; [`Error::Threshold`] for a `q` of zero; [`Error::Identity`] if the shares cancel out and
+/// [`Error::OffSubgroup`] if they leave the group, which correct ones can't.
 pub fn combine(q: usize, shares: &[(u16, Share)]) -> Result<Token, Error> {
     if q == 0 {
         return Err(Error::Threshold { q, n: shares.len() });
@@ -37,7 +38,12 @@ pub fn combine(q: usize, shares: &[(u16, Share)]) -> Result<Token, Error> {
     if bool::from(sum.is_identity()) {
         return Err(Error::Identity { what: "token" });
     }
-    Ok(Token(sum.to_affine()))
+    let token = Token(sum.to_affine());
+    if in_group(&token.0) {
+        Ok(token)
+    } else {
+        Err(Error::OffSubgroup { what: "token", found: token.to_string() })
+    }
 }
 
 /// Where a member sits: one above its index.

@@ -4,7 +4,8 @@
 //!
 //! BLS signatures on BLS12-381 (draft-irtf-cfrg-bls-signature-05, minimal public-key size), ciphersuite
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_NUL_`: public keys are 48 bytes (compressed G1), signatures are
-//! 96 bytes (compressed G2), both in the ZCash encoding that the draft's appendix describes.
+//! 96 bytes (compressed G2), both in the ZCash encoding that the draft's appendix describes. Shares, which only
+//! members send each other, are 192 bytes: the same points, uncompressed.
 //!
 //! The secret key is the value at 0 of a polynomial of degree `q - 1` over the scalar field. The member with
 //! index `i` (counted from 0) holds its value at `i + 1`. A [`Commitment`] is the list of the polynomial's `q`
@@ -20,8 +21,9 @@
 //!
 //! # Guarantees
 //!
-//! - A point that exists is canonical, on the curve, in the prime-order subgroup and not the identity
-//!   (`point::parse_g1`, `point::parse_g2`; test `every_invalid_point_is_refused_by_name`).
+//! - A key or token that exists is canonical, on the curve, in the prime-order subgroup and not the identity
+//!   (`point::parse_g1`, `point::parse_g2`, [`combine`]; tests `every_invalid_point_is_refused_by_name`,
+//!   `what_leaves_the_group_makes_no_token`). Of a [`Share`] all but the subgroup is sure.
 //! - Two messages never have the same bytes, nor one the beginning of another ([`Message::to_bytes`]; test
 //!   `distinct_messages_have_prefix_free_bytes`, `messages_that_resemble_each_other_are_prefix_free`).
 //! - [`combine`] never mixes two shares of one index, and uses exactly `q` (test

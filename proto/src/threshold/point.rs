@@ -3,6 +3,7 @@
 use core::fmt;
 
 use blst::{BLST_ERROR, blst_p1_affine, blst_p2_affine, min_pk};
+use threshold_crypto::group::prime::PrimeCurveAffine as _;
 use threshold_crypto::{G1Affine, G2Affine};
 
 use super::{Error, Message, SUITE};
@@ -43,11 +44,12 @@ fn point_error(what: &'static str, bytes: &[u8], fault: BLST_ERROR) -> Error {
     }
 }
 
-/// Whether `signature` signs `message` under `key`. Neither point is checked again.
-fn verifies(key: &G1Affine, message: &[u8], signature: &G2Affine) -> bool {
+/// Whether `signature` signs `message` under `key`, which is not checked again; nor is the signature, unless its group is
+/// to be checked.
+fn verifies(key: &G1Affine, message: &[u8], signature: &G2Affine, check_group: bool) -> bool {
     let key = min_pk::PublicKey::from(*key.as_ref());
     let signature = min_pk::Signature::from(*signature.as_ref());
-    signature.verify(false, message, SUITE, &[], &key, false) == BLST_ERROR::BLST_SUCCESS
+    signature.verify(check_group, message, SUITE, &[], &key, false) == BLST_ERROR::BLST_SUCCESS
 }
 
 /// A point with a meaning of its own, shown as its compressed encoding in lower-case hexadecimal.
@@ -109,12 +111,51 @@ point! {
     SharePublicKey, G1Affine, 48, parse_g1, "share key"
 }
 point! {
-    /// One member's share of a signature by the cluster.
-    Share, G2Affine, 96, parse_g2, "share"
-}
-point! {
     /// The cluster's signature: a point of the right group, which [`PublicKey::verify`] ties to a message.
     Token, G2Affine, 96, parse_g2, "token"
+}
+
+/// One member's share of a signature by the cluster: a point of the curve, not the identity.
+///
+/// It goes uncompressed, and whether it lies in the right group is left open: to take the root and to check the group
+/// would cost more than to combine, and would be done `q` times. [`combine`](super::combine) checks the group of what
+/// it made, and [`SharePublicKey::verify`] that of the share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Share(pub(super) G2Affine);
+
+impl Share {
+    /// Its length in bytes.
+    pub const SIZE: usize = 192;
+
+    /// Reads it from its uncompressed encoding.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`], [`Error::NotCanonical`], [`Error::OffCurve`] or [`Error::Identity`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let what = "share";
+        check_length(what, Self::SIZE, bytes)?;
+        let point = min_pk::Signature::deserialize(bytes).map_err(|fault| point_error(what, bytes, fault))?;
+        let mut affine = G2Affine::default();
+        *affine.as_mut() = blst_p2_affine::from(point);
+        if bool::from(affine.is_identity()) { Err(Error::Identity { what }) } else { Ok(Self(affine)) }
+    }
+
+    /// Its uncompressed encoding.
+    pub fn to_bytes(&self) -> [u8; 192] {
+        self.0.to_uncompressed()
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Share({})", hex::encode(self.to_bytes()))
+    }
+}
+
+/// Whether a point of the curve lies in the group of prime order.
+pub(super) fn in_group(point: &G2Affine) -> bool {
+    min_pk::Signature::from(*point.as_ref()).subgroup_check()
 }
 
 impl PublicKey {
@@ -133,7 +174,7 @@ impl PublicKey {
 
     /// Whether `token` signs these raw bytes. Only [`PublicKey::verify`] and published vectors need it.
     pub(crate) fn verifies(&self, message: &[u8], token: &Token) -> bool {
-        verifies(&self.0, message, &token.0)
+        verifies(&self.0, message, &token.0, false)
     }
 
     /// The point itself, for the pairing in [`crate::lock`].
@@ -156,7 +197,7 @@ impl SharePublicKey {
     ///
     /// [`Error::WrongShare`].
     pub fn verify(&self, message: &Message, share: &Share) -> Result<(), Error> {
-        if verifies(&self.0, &message.to_bytes(), &share.0) {
+        if verifies(&self.0, &message.to_bytes(), &share.0, true) {
             Ok(())
         } else {
             Err(Error::WrongShare { message: *message, key: self.to_string() })

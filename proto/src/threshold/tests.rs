@@ -157,6 +157,24 @@ fn shares_that_cancel_out_make_no_token() {
 }
 
 #[test]
+fn what_leaves_the_group_makes_no_token() {
+    let (commitment, shares) = deal(2, 2, &mut rng()).unwrap();
+    let mut signed = signed(&shares, &[0, 1], &message());
+    let outside = vectors::load("threshold/points.json");
+    let outside = outside.iter().find(|vector| vector.name == "share-off-subgroup").unwrap();
+    let outside = Share::parse(&outside.bytes("bytes")).unwrap();
+    assert!(commitment.share_key(1).verify(&message(), &outside).is_err());
+    // A right share to which a point outside the group is added.
+    let right = signed[1].1;
+    signed[1].1 = Share((threshold_crypto::G2Projective::from(right.0) + outside.0).into());
+    assert!(commitment.share_key(1).verify(&message(), &signed[1].1).is_err());
+    let made = combine(2, &signed);
+    assert!(matches!(made, Err(Error::OffSubgroup { what: "token", .. })), "{made:?}");
+    signed[1].1 = right;
+    combine(2, &signed).unwrap();
+}
+
+#[test]
 fn a_share_verifies_under_its_own_index_only() {
     let (commitment, shares) = deal(2, 4, &mut rng()).unwrap();
     for (index, share) in (0_u16..).zip(&shares) {
@@ -181,10 +199,8 @@ fn indices_are_shifted_as_in_the_package_beneath() {
         let theirs = public.public_key_share(u64::from(index));
         assert_eq!(commitment.share_key(index).to_bytes(), theirs.to_bytes());
         let share = KeyShare::from_bytes(&set.secret_key_share(u64::from(index)).to_bytes()).unwrap();
-        assert_eq!(
-            share.sign(&message()).to_bytes(),
-            set.secret_key_share(u64::from(index)).sign(message().to_bytes()).to_bytes()
-        );
+        let signature = set.secret_key_share(u64::from(index)).sign(message().to_bytes());
+        assert_eq!(share.sign(&message()).0.to_compressed(), signature.to_bytes());
     }
 }
 
@@ -268,5 +284,6 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), q in 0_usize..5) {
         let _ = (Commitment::parse(&bytes, q), PublicKey::parse(&bytes), Token::parse(&bytes));
+        let _ = Share::parse(&bytes);
     }
 }

@@ -11,6 +11,7 @@ use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::ids::{Digest, Verdict};
 use fairpost_proto::leaf::Leaf;
+use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
@@ -21,7 +22,7 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, card, chain, letter};
 
-use crate::vectors::{acknowledgement, opening, request, sealed, second_view, statement};
+use crate::vectors::{acknowledgement, opening, request, sealed, second_view, statement, two_votes};
 use crate::world::{Person, now, world};
 
 /// Gives `bytes` to every parser. Tells how many took them.
@@ -49,6 +50,7 @@ fn parse_all(bytes: &[u8]) -> usize {
         View::parse_view(bytes, world().cluster()).is_ok(),
         Trust::parse(bytes).is_ok(),
         Proof::parse(bytes).is_ok(),
+        Misconduct::parse(bytes).is_ok(),
         Entry::parse(bytes).is_ok(),
         Command::parse(bytes).is_ok(),
         letter::parse_header(bytes).is_ok(),
@@ -114,6 +116,7 @@ fn make_pieces() -> Vec<Vec<u8>> {
         acknowledgement(world, 0).bytes().to_vec(),
         letter::write_header(&nro),
         world.proof(&world.cmp2, Verdict::Released).to_bytes(),
+        two_votes(Verdict::Withdrawn),
     ]
 }
 
@@ -175,6 +178,19 @@ fn no_flipped_bit_of_a_proof_convinces() {
             // The claim is nobody's statement, and in the unprotected header an inclusion proof is checked, not signed.
             let outcome = Proof::parse(&flipped(&proof, bit)).map(|proof| verify(&proof, &world.trust));
             assert!(!matches!(outcome, Ok(Ok(_))), "bit {bit} of the proof for {verdict}");
+        }
+    }
+}
+
+#[test]
+fn no_honest_member_can_be_convicted() {
+    // Whatever is changed in what convicts the guilty, nobody else is convicted, and not of anything else.
+    let (world, act) = (world(), two_votes(Verdict::Withdrawn));
+    let convicted = misconduct::verify(&Misconduct::parse(&act).unwrap(), &world.trust).unwrap();
+    for bit in bits(&act, 37) {
+        let outcome = Misconduct::parse(&flipped(&act, bit));
+        if let Ok(Ok(other)) = outcome.map(|act| misconduct::verify(&act, &world.trust)) {
+            assert_eq!(other, convicted, "bit {bit}");
         }
     }
 }

@@ -276,7 +276,7 @@ fn step_5_votes_without_the_token_prove_nothing() {
         token_of(&foreign, &message),
         token_of(&world.shares, &Message::released(foreign_trust(world).cluster(), world.cmp2.id())),
         // One member's share, in the form of a token.
-        threshold::Token::parse(&world.shares[0].sign(&message).to_bytes()).unwrap(),
+        threshold::combine(1, &[(0, world.shares[0].sign(&message))]).unwrap(),
     ];
     for token in tokens {
         let error = refused(&Proof { token, ..good() });

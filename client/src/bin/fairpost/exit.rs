@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use fairpost::client;
 use fairpost::sealed_mail;
-use fairpost_proto::{evidence, proof, verify};
+use fairpost_proto::{evidence, misconduct, proof, verify};
 
 /// The codes, for `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 yes, 1 error, 3 no quorum, 4 evidence invalid, 5 valid but content not \
@@ -55,7 +55,11 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
         if cause.is::<Usage>() {
             return Exit::Usage;
         }
-        if cause.is::<verify::Error>() || cause.is::<proof::Error>() || cause.is::<evidence::Error>() {
+        if cause.is::<verify::Error>()
+            || cause.is::<proof::Error>()
+            || cause.is::<evidence::Error>()
+            || cause.is::<misconduct::Error>()
+        {
             return Exit::Invalid;
         }
         if let Some(error) = cause.downcast_ref::<client::Error>() {

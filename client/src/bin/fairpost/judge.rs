@@ -11,18 +11,20 @@ use fairpost::trust::Trust;
 use fairpost_proto::cose::Signed;
 use fairpost_proto::evidence::Nro;
 use fairpost_proto::ids::Verdict;
+use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::{self, Claim, Proof};
 use fairpost_proto::sealed;
 use fairpost_proto::verify::{self, Opening, Report};
 use serde::Serialize;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Usage};
 use crate::files::{Cluster, open};
 use crate::show::{Form, VERSION, meaning, names, table, word};
 
 /// Judge a proof, with nothing but the cluster's trust file. No network.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  fairpost verify --cluster cluster.trust proof --mail sealed.eml\n\n\
+                  A proof of misconduct says which server signed two things that no honest server signs both.\n\n\
                   Exits with 0 if the proof holds and, for a released mail, the content was shown to match; with 5 if it \
                   holds and no content was shown; with 4 if it does not hold.")]
 pub(crate) struct Verify {
@@ -47,6 +49,9 @@ impl Verify {
             .take(limit)
             .read_to_end(&mut bytes)
             .with_context(|| self.proof.display().to_string())?;
+        if Misconduct::is(&bytes) {
+            return self.convict(&bytes, &trust);
+        }
         let part = self.mail.as_ref().map(|path| {
             let mut part = Spool::new()?;
             mail::find(open(path)?, &mut part).with_context(|| path.display().to_string())?;
@@ -60,6 +65,62 @@ impl Verify {
             Ok((_, exit)) => Ok(exit),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl Verify {
+    /// Judges a proof of misconduct: it is against servers, and no mail belongs to it.
+    fn convict(&self, bytes: &[u8], trust: &Trust) -> anyhow::Result<Exit> {
+        if self.mail.is_some() {
+            return Err(Usage("this is a proof of a server's misconduct: leave out --mail".into()).into());
+        }
+        let conviction = misconduct::verify(&Misconduct::parse(bytes)?, trust);
+        let verdict = match &conviction {
+            Ok(conviction) => Conviction {
+                culprit: Some(conviction.culprit.to_string()),
+                subject: Some(conviction.subject.clone()),
+                first: Some(conviction.first.clone()),
+                second: Some(conviction.second.clone()),
+                ..Conviction::default()
+            },
+            Err(_) => Conviction { valid: false, ..Conviction::default() },
+        };
+        self.form.print(&verdict, Conviction::table)?;
+        conviction.map(|_| Exit::Yes).map_err(Into::into)
+    }
+}
+
+/// The JSON form of `fairpost verify` for a proof of misconduct; null where nobody is convicted.
+#[derive(Debug, Serialize)]
+struct Conviction {
+    version: u32,
+    valid: bool,
+    claim: &'static str,
+    culprit: Option<String>,
+    subject: Option<String>,
+    first: Option<String>,
+    second: Option<String>,
+}
+
+impl Default for Conviction {
+    fn default() -> Self {
+        let (version, valid, claim) = (VERSION, true, "misconduct");
+        Self { version, valid, claim, culprit: None, subject: None, first: None, second: None }
+    }
+}
+
+impl Conviction {
+    fn table(&self) -> String {
+        let Self { culprit: Some(culprit), subject: Some(subject), .. } = self else {
+            return table(&[("Convicted", "nobody".to_owned())]);
+        };
+        let said = |what: &Option<String>| format!("for {}", what.as_deref().unwrap_or_default());
+        table(&[
+            ("Convicted", culprit.clone()),
+            ("Signed twice", subject.clone()),
+            ("Once", said(&self.first)),
+            ("And", said(&self.second)),
+        ])
     }
 }
 

@@ -11,6 +11,7 @@ use fairpost_proto::ids::{Digest, KeyId, Protocol, Timestamp, Verdict};
 use fairpost_proto::leaf::Leaf;
 use fairpost_proto::lock::{self, Locked};
 use fairpost_proto::merkle::{self, ConsistencyProof, Frontier, InclusionProof};
+use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
@@ -23,7 +24,7 @@ use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
 use super::{a_trust_file, an_entry};
-use crate::vectors::{acknowledgement, opening, request, second_view, statement};
+use crate::vectors::{acknowledgement, opening, request, second_view, statement, two_tokens, two_votes};
 use crate::world::{judge, now, signing_key, world};
 
 /// How an error of a signed object names the place: the object, or the part of it.
@@ -116,6 +117,7 @@ const FILES: &[&str] = &[
     "a token",
     "no token",
     "the proof",
+    "misconduct: ",
     "the disclosed lock",
 ];
 
@@ -224,6 +226,15 @@ fn what_says_whom_to_trust() {
         heavy(Target::one_encoding("proof", |bytes| Proof::parse(bytes).map(|proof| proof.to_bytes())))
             .seed(world.proof(&world.cmp2, Verdict::Released).to_bytes())
             .seed(world.proof(&world.cmp1, Verdict::Expired).to_bytes()),
+        heavy(Target::one_encoding("misconduct", |bytes| {
+            Misconduct::parse(bytes).map(|misconduct| misconduct.to_bytes())
+        }))
+        .seed(two_votes(Verdict::Withdrawn))
+        .seed(two_tokens()),
+        heavy(Target::new("convict", move |bytes| {
+            misconduct::verify(&Misconduct::parse(bytes)?, &world.trust)
+        }))
+        .seed(two_votes(Verdict::Refused)),
         Target::new("armoured-trust", |bytes| armor::decode(armor::TRUST, &String::from_utf8_lossy(bytes)))
             .seed(armor::encode(armor::TRUST, world.genesis.bytes()))
             .places(&["block", "the file has"]),

@@ -10,6 +10,7 @@ mod envelope;
 mod evidence;
 mod faults;
 mod genesis;
+mod misconduct;
 mod proof;
 mod request;
 mod round;
@@ -17,6 +18,7 @@ mod terms;
 mod trust;
 
 use fairpost_proto::ids::Timestamp;
+pub(crate) use misconduct::{two_tokens, two_votes};
 pub(crate) use proof::foreign_trust;
 pub(crate) use request::request;
 pub(crate) use round::{acknowledgement, opening, statement};

@@ -31,13 +31,13 @@ async fn ask(channel: &Channel) -> Answers {
     let (mut peer, mut consensus) = (PeerClient::new(channel.clone()), ConsensusClient::new(channel.clone()));
     let peer = vec![
         peer.forward(ForwardRequest::default()).await.err(),
-        peer.cast_votes(CastVotesRequest::default()).await.err(),
+        peer.cast_votes(tokio_stream::once(CastVotesRequest::default())).await.err(),
         peer.get_votes(GetVotesRequest::default()).await.err(),
         peer.get_shares(GetSharesRequest::default()).await.err(),
     ];
     let message = RaftMessage::default;
     let consensus = vec![
-        consensus.append(message()).await.err(),
+        consensus.append(tokio_stream::once(message())).await.err(),
         consensus.vote(message()).await.err(),
         consensus.install_snapshot(tokio_stream::once(message())).await.err(),
     ];
