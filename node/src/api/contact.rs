@@ -15,8 +15,10 @@ use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{Command, Demand};
 use fairpost_proto::evidence::{self, Nro};
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::leaf::Round;
 use fairpost_proto::request::{self, Method};
 use fairpost_proto::view::View;
+use futures::future::BoxFuture;
 use tonic::Status;
 use tracing::debug;
 
@@ -27,6 +29,7 @@ use crate::consensus::{self, sequencer};
 use crate::ledger::Exchange;
 use crate::store::{Ledger, VerifiedToken};
 use crate::witness::collect::{self, Collector};
+use crate::witness::rounds::{self, Answer, Others};
 use crate::witness::service;
 
 /// How long to wait before a command is handed in again, when there is no leader to hand it to.
@@ -59,6 +62,8 @@ pub struct Contact {
     pub witness: service::Handle,
     /// Makes tokens.
     pub collector: Collector,
+    /// Hears of exchanges for which too few give their shares.
+    pub rounds: rounds::Handle,
 }
 
 impl Contact {
@@ -190,11 +195,38 @@ impl Contact {
                 }
                 Err(collect::Error::TooFew { needed, found }) => {
                     debug!(%exchange, needed, found, "too few shares; asking again");
+                    self.rounds.stuck(*exchange);
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(other) => return Err(error::internal(&other)),
             }
         }
+    }
+}
+
+impl Others for Contact {
+    fn statement(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+        round: Round,
+    ) -> BoxFuture<'static, Result<Answer, String>> {
+        self.peers.statement(member, exchange, round)
+    }
+
+    fn leads(&self) -> bool {
+        self.consensus.is_leader()
+    }
+
+    fn order(&self, command: Command) -> BoxFuture<'static, Result<(), String>> {
+        let contact = self.clone();
+        Box::pin(async move {
+            let result = contact.hand_in(&command).await?;
+            match result.kind() {
+                Kind::Decided => Ok(()),
+                other => Err(format!("{other:?}: {}", result.reason)),
+            }
+        })
     }
 }
 
