@@ -10,7 +10,7 @@ use fairpost_api::v1::{CommandResult, ForwardResponse};
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ExchangeId, Span, Timestamp, Verdict};
-use fairpost_proto::leaf::Round;
+use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::threshold::{Message, Share, Token};
 use fairpost_proto::view::View;
@@ -23,14 +23,14 @@ use tokio::sync::watch;
 use super::collect::{Collector, Error, Shares};
 use super::combine;
 use super::rounds::{self, Answer, Others};
-use super::rules::Refusal;
+use super::rules::{self, Refusal};
 use super::service::{FirstSeen, Handle, Options, Peers, Received, Service};
-use super::store::{Chosen, Receipt, Standing, Store as WitnessStore};
+use super::store::{Chosen, Receipt, Standing, Stated, Store as WitnessStore};
 use super::tally::Leaves;
 use crate::clock;
 use crate::consensus::machine::{Committed, Machine as _};
-use crate::ledger::State;
 use crate::ledger::tests::Memory as LedgerMemory;
+use crate::ledger::{Rebuild, State};
 use crate::machine::LedgerMachine;
 use crate::membership::{KeySource as _, ShareFile};
 use crate::store::{self, Database, Ledger, Memory, Store, Writer};
@@ -602,4 +602,129 @@ async fn a_statement_is_refused_while_the_exchange_may_be_decided_as_it_stands()
     cluster.net.lost.lock().clear();
     assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
     assert!(matches!(refused(&exchange).await, Refusal::Decided));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_has_every_round_of_an_exchange() {
+    let cluster = Cluster::start().await;
+    *cluster.net.late.lock() = vec![2, 3];
+    let contested = cluster.order(1, Verdict::Withdrawn).await;
+    cluster.is_decided(&contested, Verdict::Withdrawn).await;
+    cluster.net.late.lock().clear();
+    let other = cluster.order(2, Verdict::Refused).await;
+    assert_eq!(cluster.token(0, &other).await.unwrap(), Verdict::Refused);
+
+    let from = cluster.members[0].ledger.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let owner = store::Identity { node: "n1".into(), cluster: cluster.world.view.cluster() };
+    let home = Arc::new(store::Folder::open(folder.path(), &owner).unwrap());
+    let home = store::Home::new(home, Memory::default(), |error| panic!("{error}"));
+    let to = Ledger::open(home).unwrap();
+    let mut records: Vec<(u8, Vec<u8>)> = Vec::new();
+    let collected = from.records().unwrap().read::<store::Error>(&mut |record| {
+        records.push(match record {
+            store::Record::State(bytes) => (0, bytes.to_vec()),
+            store::Record::Block(bytes) => (1, bytes.to_vec()),
+            store::Record::Exchange(bytes) => (2, bytes.to_vec()),
+        });
+        Ok(())
+    });
+    collected.unwrap();
+    let (_, state) = records.remove(0);
+    let mut rebuild = Rebuild::toward(&state, cluster.world.view.parameters().retention).unwrap();
+    let mut staging = to.stage().await.unwrap();
+    let mut rounds = Vec::new();
+    for (kind, bytes) in records {
+        if kind == 1 {
+            staging.put_block(&rebuild.block(&bytes).unwrap()).await.unwrap();
+        } else {
+            let exchange = rebuild.exchange(&bytes).unwrap();
+            if exchange.leaf.exchange == contested {
+                let before = staging.round(&contested).unwrap().map_or(0, Round::get);
+                assert_eq!(before + 1, exchange.leaf.round.get());
+                rounds.push(exchange.clone());
+            }
+            staging.put_exchange(&exchange).await.unwrap();
+        }
+    }
+    let ready = staging.finish(None, None, rebuild.finish().unwrap()).await.unwrap();
+    ready.install().await.unwrap();
+    assert!(rounds.len() > 1, "{rounds:?}");
+    assert_eq!(to.rounds(&contested).unwrap(), rounds);
+    assert_eq!(from.rounds(&contested).unwrap(), rounds);
+    assert_eq!(to.exchange(&contested).unwrap(), from.exchange(&contested).unwrap());
+    assert_eq!(to.rounds(&other).unwrap().len(), 1);
+
+    // What need not be kept any more is dropped from each round, and goes into a snapshot without it.
+    let late = after(20).plus(cluster.world.view.parameters().retention);
+    let entry = cluster.world.entry(0, &to.state(), late, &[cluster.world.command(2, Verdict::Refused)]);
+    let entry = fairpost_proto::entry::Entry::parse(&entry).unwrap();
+    let applied = crate::ledger::apply(&cluster.world.view, &to.state(), &entry, 99, &to).unwrap().unwrap();
+    to.commit(Bytes::from_static(b"position"), None, Some(&applied)).await.unwrap();
+    let retention = cluster.world.view.parameters().retention;
+    while to.drop_due(retention, 1).await.unwrap().more {}
+    let dropped = to.rounds(&contested).unwrap();
+    assert!(
+        dropped.iter().all(|exchange| exchange.dropped == Some(late) && exchange.nro.is_empty()),
+        "{dropped:?}"
+    );
+    let leaves =
+        |rounds: &[crate::ledger::Exchange]| rounds.iter().map(|exchange| exchange.leaf).collect::<Vec<_>>();
+    assert_eq!(leaves(&dropped), leaves(&rounds));
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_log_is_known() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
+    let mut share = share_file(folder.path(), &world, 0);
+    let (store, _) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let mut ledger = LedgerMemory::new();
+    let entry = world.entry(0, &ledger.state, after(10), &[world.command(1, Verdict::Released)]);
+    ledger.apply(&world, &entry).unwrap();
+    let statements = [0, 1, 2].map(|member| world.statement(member, (1, 2), after(40), |_| {}));
+    let opening = Command::Round(world.opening(1, &statements, &[Verdict::Withdrawn]));
+    let entry = world.entry(0, &ledger.state, after(41), &[opening]);
+    ledger.apply(&world, &entry).unwrap();
+    let exchange = ledger.blocks[0].leaves[0].exchange;
+    assert_eq!(store.held(&exchange).unwrap(), None);
+    let mut all = Leaves::none(1);
+    all.insert(0);
+    for (place, expected) in [(1, 2), (0, 2)] {
+        let block = ledger.blocks[place].clone();
+        store.put_certificates(&[(super::tally::Tally::new(block), all.clone())]).await.unwrap();
+        let held = store.held(&exchange).unwrap().unwrap();
+        assert_eq!(held.round.get(), expected, "the highest round, whichever came last");
+        assert_eq!((held.sequence, held.root, held.place), (2, ledger.blocks[1].log_root, 0));
+    }
+}
+
+#[tokio::test]
+async fn votes_statements_and_acknowledgements_share_one_counter() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
+    let mut share = share_file(folder.path(), &world, 0);
+    let (store, _) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let mut ledger = LedgerMemory::new();
+    let entry = world.entry(0, &ledger.state, after(10), &[world.command(1, Verdict::Released)]);
+    ledger.apply(&world, &entry).unwrap();
+    let (block, exchange) = (ledger.blocks[0].clone(), ledger.blocks[0].leaves[0].exchange);
+    store.choose(&[(block, Leaves::none(1))], &[]).await.unwrap();
+    let second = Round::new(2).unwrap();
+    let certificate = world.certificate(ledger.blocks[0].leaves[0], &[0, 1, 2]);
+    let stated =
+        Stated { number: 0, certificate: Some(certificate), receipt: Some(after(9)), clock: after(12) };
+    assert_eq!(store.state(&exchange, second, stated).await.unwrap().number, 2);
+    let leaf = Leaf { round: second, ..ledger.blocks[0].leaves[0] };
+    store.acknowledge(&[leaf]).await.unwrap();
+    assert_eq!(store.acknowledged(&exchange, second).unwrap(), Some((3, leaf.hash())));
+    let held = store.stated(&exchange, second).unwrap().unwrap();
+    assert_eq!((held.number, held.receipt, held.clock), (2, Some(after(9)), after(12)));
+    held.certificate.unwrap().check(&world.view).unwrap();
+    let signed = store.signed(&exchange, second).unwrap();
+    let expected = rules::Signed { voted: None, acknowledged: Some(leaf.hash()), promised: Some(second) };
+    assert_eq!(signed, expected);
+    assert_eq!(store.signed(&exchange, Round::FIRST).unwrap().acknowledged, None);
 }
