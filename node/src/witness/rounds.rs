@@ -361,3 +361,124 @@ fn openings(
     };
     nros.into_iter().map(opening).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use fairpost_proto::ids::Span;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{LIFETIME, World, after};
+    use crate::witness::rules::{Contested, Outlook, Signed as HasSigned, may_state};
+
+    const DUE: u64 = LIFETIME + 30;
+
+    fn leaf(world: &World, verdict: Verdict) -> Leaf {
+        let (nro, demand) = (world.nro(1), world.command(1, verdict));
+        Leaf {
+            exchange: nro.payload().terms.exchange(),
+            round: Round::FIRST,
+            verdict,
+            time: after(10),
+            nro: nro.digest(),
+            evidence: demand.evidence.as_deref().map(Digest::of),
+        }
+    }
+
+    fn collected(world: &World, statements: Vec<Signed<Statement>>, verdicts: &[Verdict]) -> Collected {
+        let mut collected = Collected::default();
+        let exchange = world.nro(1).payload().terms.exchange();
+        let evidence: Vec<Demand> = verdicts.iter().map(|verdict| world.command(1, *verdict)).collect();
+        for statement in statements {
+            let answer = Answer { statement, evidence: evidence.clone() };
+            collected.add(&world.view, exchange, Round::new(2).unwrap(), answer).unwrap();
+        }
+        collected
+    }
+
+    fn assembled(world: &World, collected: &Collected) -> Option<Leaf> {
+        let exchange = world.nro(1).payload().terms.exchange();
+        let found = assemble(&world.view, exchange, Round::FIRST, collected);
+        found.map(|(opening, leaf)| {
+            let nro = round::nro(&opening).unwrap();
+            assert_eq!(round::open(&world.view, &nro, Round::FIRST, &opening).unwrap(), leaf);
+            leaf
+        })
+    }
+
+    #[test]
+    fn what_a_certificate_names_is_found_among_what_came() {
+        let world = World::new();
+        let released = leaf(&world, Verdict::Released);
+        let certificate = world.certificate(released, &[0, 1, 2]);
+        let statement = |member: usize| {
+            world.statement(member, (1, 2), after(2 * DUE), |statement| {
+                statement.certificate = (member == 3).then(|| certificate.clone());
+            })
+        };
+        let all: Vec<_> = (0..4).map(statement).collect();
+        let found = assembled(&world, &collected(&world, all.clone(), &Verdict::ALL)).unwrap();
+        assert_eq!(found, Leaf { round: Round::new(2).unwrap(), ..released });
+        // Nobody has its evidence: then statements without it make another leaf.
+        let found = assembled(&world, &collected(&world, all.clone(), &[Verdict::Expired])).unwrap();
+        assert_eq!(found.verdict, Verdict::Expired);
+        assert!(
+            assembled(&world, &collected(&world, all[..2].to_vec(), &Verdict::ALL)).is_none(),
+            "two are too few"
+        );
+        assert!(assembled(&world, &collected(&world, all, &[])).is_none(), "no NRO");
+    }
+
+    #[test]
+    fn a_statement_that_does_not_hold_is_not_taken() {
+        let world = World::new();
+        let exchange = world.nro(1).payload().terms.exchange();
+        let mut collected = Collected::default();
+        let statement = world.statement(0, (1, 3), after(10), |_| {});
+        let answer = Answer { statement, evidence: vec![world.command(1, Verdict::Withdrawn)] };
+        let refused = collected.add(&world.view, exchange, Round::new(2).unwrap(), answer).unwrap_err();
+        assert!(matches!(refused, round::Error::Round { .. }), "{refused}");
+        assert!(collected.statements.is_empty() && collected.evidence.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn honest_statements_always_make_a_leaf(
+            honest in prop::array::uniform3((prop::option::of(0_u64..1300), 0_u64..1300)),
+            lie in (prop::option::of(0_u64..1_000_000), 0_u64..1_000_000),
+            (lies_first, answered) in any::<(bool, bool)>(),
+        ) {
+            let world = World::new();
+            let state = |member: usize, receipt: Option<u64>, clock: u64| {
+                world.statement(member, (1, 2), after(clock), |statement| {
+                    statement.receipt = receipt.map(after);
+                })
+            };
+            let mut statements = Vec::new();
+            for (member, (receipt, clock)) in honest.into_iter().enumerate() {
+                // Nobody has seen what is to come.
+                let receipt = receipt.filter(|seen| *seen <= clock);
+                let receipt_in_time = receipt.is_some_and(|seen| seen < LIFETIME);
+                let outlook =
+                    Outlook { certified: false, receipt: receipt_in_time, answered, due: clock >= DUE };
+                let second = Span::from_seconds(1);
+                let contested =
+                    Contested { last: Some(Round::FIRST), waited: second, token: false, outlook };
+                let asked = Round::new(2).unwrap();
+                if may_state(&HasSigned::default(), &contested, asked, second).is_ok() {
+                    statements.push(state(member, receipt, clock));
+                }
+            }
+            prop_assume!(statements.len() == 3);
+            let place = if lies_first { 0 } else { 3 };
+            statements.insert(place, state(3, lie.0, lie.1));
+            let mut verdicts = vec![Verdict::Expired, Verdict::Released];
+            if answered {
+                verdicts.push(Verdict::Withdrawn);
+            }
+            prop_assert!(assembled(&world, &collected(&world, statements, &verdicts)).is_some());
+        }
+    }
+}
