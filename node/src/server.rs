@@ -2,7 +2,6 @@
 //!
 //! Options, services and handles are wired here and nowhere else: a reader who knows this file knows who talks to whom.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,7 +42,7 @@ use crate::api::raft::{RaftService, RaftTransport};
 use crate::api::watch::Watchers;
 use crate::clock;
 use crate::config::{Config, Limits};
-use crate::consensus::{self, purge, sequencer};
+use crate::consensus::{self, Electorate, purge, sequencer};
 use crate::health::{self, Health};
 use crate::machine::{self, LedgerMachine};
 use crate::membership::{self, ShareFile};
@@ -194,8 +193,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             .await?;
 
     let peers = Peers::start(&view, index, &credentials)?;
+    let electorate = Electorate::new(&view, Arc::clone(&identity));
+    let members = electorate.members();
     let raft = consensus::start(
         raft_options(index, &config, &view),
+        electorate,
         log.clone(),
         Arc::new(LedgerMachine::new(
             Arc::clone(&view),
@@ -206,7 +208,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     )
     .await?;
     if raft.recovering().is_none() {
-        raft.initialize(raft_members(&view)).await?;
+        raft.initialize(members).await?;
     }
 
     let (witnessing, witness) = service::Service::new(
@@ -432,16 +434,6 @@ fn raft_options(index: u16, config: &Config, view: &View) -> consensus::Options 
         },
         ..consensus::Options::new(u64::from(index))
     }
-}
-
-/// A member's number in Raft is its index in the view.
-fn raft_members(view: &View) -> BTreeMap<u64, consensus::Member> {
-    let members = view.members().iter().zip(0_u64..);
-    members
-        .map(|(member, index)| {
-            (index, consensus::Member { name: member.name.clone(), address: member.address.clone() })
-        })
-        .collect()
 }
 
 /// The witness needs of the log what it has not voted on: when each entry was first seen.

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod cose;
 pub mod entry;
 pub mod evidence;
+pub mod grant;
 pub mod ids;
 pub mod leaf;
 pub mod letter;

@@ -1,5 +1,6 @@
 //! The service for other members: forwarded commands, votes, shares.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ impl Peer for PeerService {
     ) -> Result<Response<CastVotesResponse>, Status> {
         let (_, _place) = self.caller(&request)?;
         let mut stop = self.halted.clone();
-        let mut messages = request.into_inner().take_until(halted(&mut stop));
+        let mut messages = pin!(request.into_inner().take_until(halted(&mut stop)));
         while let Some(message) = messages.next().await {
             let CastVotesRequest { votes, acknowledgements } = message?;
             bounded("votes", votes.len(), MOST)?;

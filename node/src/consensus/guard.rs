@@ -9,21 +9,25 @@
 //! - its entries follow the entry that they say they follow, one by one, and none is of a later term than the
 //!   leader's own: a log has no hole and never runs ahead of its leader;
 //! - a snapshot does not go beyond its leader's term either;
-//! - no term and no index is beyond [`MAX_NUMBER`]: openraft counts on from what it is told, and would overflow.
+//! - no term and no index is beyond [`MAX_NUMBER`]: openraft counts on from what it is told, and would overflow;
+//! - a leader's message shows the grants of a majority for its term, and names no members but the view's
+//!   ([`grants`](super::grants));
 //! - no entry is stamped further ahead of this node's clock than the skew, and no candidate's clock is further away
 //!   from it ([`clocks`](super::clocks)).
 //!
-//! These rules need nothing but the message. One needs what this node knows:
+//! These rules need nothing but the message. Others need what this node knows:
 //!
+//! - a candidate's term is at most [`AHEAD`] beyond this node's own, and so is one that an answer names: nobody uses up
+//!   all terms;
+//! - an answer claims no entry beyond those that were sent;
 //! - nothing in the message contradicts the order of what is committed here: what stands before it is of no later
 //!   leader, and what stands behind it of no earlier one. openraft takes a commitment of a later term for a later one
 //!   whatever its index, and panics when it applies from there (test `a_false_leader_does_not_stop_raft`). What is
 //!   committed is read just before openraft gets the message; were it to grow in between, openraft could still meet
 //!   the contradiction.
 //!
-//! Others are not here yet: signed grants of a majority behind a leader's vote; consecutive sequences and times in the
-//! entries themselves; memberships that match an approved view; checks of answers (a higher vote in one answer, a log
-//! that claims to match); suspicion of whoever breaks a rule.
+//! Others are not here yet: consecutive sequences and times in the entries themselves; that a higher vote in one answer is
+//! not believed alone; suspicion of whoever breaks a rule.
 //!
 //! # Relies on
 //!
@@ -33,11 +37,15 @@ use fairpost_proto::entry;
 use fairpost_proto::ids::{Span, Timestamp};
 use openraft::EntryPayload;
 
-use super::message::{Append, Elect, Install};
+use super::message::{Append, Appended, Elect, Elected, Install};
 use super::types::{LogId, Vote};
 
 /// The greatest term and index that is taken. No cluster gets there by counting.
 pub const MAX_NUMBER: u64 = 1 << 62;
+
+/// How far a term may be beyond this node's own: a cluster without a majority calls an election a second for twelve days
+/// until then.
+pub const AHEAD: u64 = 1 << 20;
 
 /// The rule that a message breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +81,49 @@ pub enum Violation {
         what: &'static str,
         /// The number.
         found: u64,
+    },
+    /// A term is far beyond this node's own.
+    #[error("the term is {found}, and at most {latest} expected")]
+    FarAhead {
+        /// The latest that is taken.
+        latest: u64,
+        /// The term.
+        found: u64,
+    },
+    /// Somebody speaks of a node that is no member.
+    #[error("node {found} is no member of this view")]
+    NoMember {
+        /// The number.
+        found: u64,
+    },
+    /// A grant is none, or for another election.
+    #[error("{0}")]
+    Grant(String),
+    /// A leader does not show that a majority elected it.
+    #[error("node {node} shows {found} grants for term {term}, and leads with {expected}")]
+    NotGranted {
+        /// The term.
+        term: u64,
+        /// The leader.
+        node: u64,
+        /// A majority.
+        expected: usize,
+        /// The grants shown.
+        found: usize,
+    },
+    /// A leader names other members than the view.
+    #[error("the members are {found}, and not the view's")]
+    Members {
+        /// Those named.
+        found: String,
+    },
+    /// A follower claims an entry that was not sent to it.
+    #[error("entry {found} is said to be stored, and none after {sent} was sent")]
+    NotSent {
+        /// The last that was sent.
+        sent: String,
+        /// The answer's.
+        found: String,
     },
     /// An entry does not follow the one before it.
     #[error("entry {expected} expected, {found} found")]
@@ -126,6 +177,34 @@ pub enum Violation {
         /// How far they may be apart.
         skew: Span,
     },
+}
+
+/// Checks that a term is not far beyond `own`.
+pub(super) fn check_ahead(own: u64, found: u64) -> Result<(), Violation> {
+    let latest = own.saturating_add(AHEAD).min(MAX_NUMBER);
+    if found > latest { Err(Violation::FarAhead { latest, found }) } else { Ok(()) }
+}
+
+/// Checks what a follower says to these entries.
+pub(super) fn check_appended(request: &Append, answer: &Appended) -> Result<(), Violation> {
+    match answer {
+        Appended::HigherVote(vote) => check_ahead(request.vote.leader_id.term, vote.leader_id.term),
+        Appended::PartialSuccess(found) => {
+            let sent = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+            if *found <= sent {
+                return Ok(());
+            }
+            let shown = |id: &Option<LogId>| id.map_or("the first".to_owned(), |id| id.to_string());
+            Err(Violation::NotSent { sent: shown(&sent), found: shown(found) })
+        }
+        Appended::Success | Appended::Conflict => Ok(()),
+    }
+}
+
+/// Checks what a voter says to a candidate.
+pub(super) fn check_elected(request: &Elect, answer: &Elected) -> Result<(), Violation> {
+    check_numbers("the voter's last entry", answer.last_log_id.as_ref())?;
+    check_ahead(request.vote.leader_id.term, answer.vote.leader_id.term)
 }
 
 /// Checks that no entry is stamped later than `latest`.
@@ -243,6 +322,7 @@ fn check_term(vote: &Vote, last: Option<&LogId>, entry: Option<&LogId>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use openraft::{CommittedLeaderId, EntryPayload};
 
     use super::super::types::{Entry, Proposal, SnapshotMeta, StoredMembership};
@@ -270,6 +350,29 @@ mod tests {
         assert_eq!(check_append(2, &append(Some(log_id(3, 7)), &[])), Ok(()));
         let elect = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(3, 9)) };
         assert_eq!(check_vote(2, &elect), Ok(()));
+    }
+
+    #[test]
+    fn answers_claim_nothing_that_was_not_sent() {
+        let sent = append(Some(log_id(1, 7)), &[log_id(3, 8)]);
+        let claim = |id| check_appended(&sent, &Appended::PartialSuccess(id));
+        assert_eq!(claim(Some(log_id(3, 8))), Ok(()));
+        assert_eq!(claim(None), Ok(()));
+        assert!(matches!(claim(Some(log_id(3, 9))), Err(Violation::NotSent { .. })));
+        assert!(matches!(
+            check_appended(&append(None, &[]), &Appended::PartialSuccess(Some(log_id(1, 1)))),
+            Err(Violation::NotSent { .. })
+        ));
+        let higher = |term| check_appended(&sent, &Appended::HigherVote(Vote::new(term, 1)));
+        assert_eq!(higher(3 + AHEAD), Ok(()));
+        let (latest, found) = (3 + AHEAD, u64::MAX);
+        assert_eq!(higher(found), Err(Violation::FarAhead { latest, found }));
+        let asked = Elect { vote: Vote::new(3, 2), last_log_id: None };
+        let voted = |term| Elected { vote: Vote::new(term, 1), vote_granted: false, last_log_id: None };
+        assert_eq!(check_elected(&asked, &voted(4)), Ok(()));
+        assert_eq!(check_elected(&asked, &voted(found)), Err(Violation::FarAhead { latest, found }));
+        assert_eq!(check_ahead(MAX_NUMBER, MAX_NUMBER), Ok(()));
+        check_ahead(MAX_NUMBER, MAX_NUMBER + 1).unwrap_err();
     }
 
     #[test]
@@ -311,7 +414,8 @@ mod tests {
         let refused = Err(Violation::NotTheSender { expected: 2, found: 1 });
         assert_eq!(check_append(1, &append(None, &[])), refused);
         assert_eq!(check_vote(1, &Elect { vote: Vote::new(4, 2), last_log_id: None }), refused);
-        let install = Install { vote: Vote::new_committed(3, 2), meta: SnapshotMeta::default() };
+        let install =
+            Install { vote: Vote::new_committed(3, 2), meta: SnapshotMeta::default(), shown: Bytes::new() };
         assert_eq!(check_install(1, &install), refused);
     }
 
@@ -321,7 +425,7 @@ mod tests {
         assert_eq!(check_append(2, &unelected), Err(Violation::NotElected { term: 3, found: 2 }));
         let elected = Elect { vote: Vote::new_committed(3, 2), last_log_id: None };
         assert_eq!(check_vote(2, &elected), Err(Violation::AlreadyElected { term: 3, found: 2 }));
-        let unelected = Install { vote: Vote::new(3, 2), meta: SnapshotMeta::default() };
+        let unelected = Install { vote: Vote::new(3, 2), meta: SnapshotMeta::default(), shown: Bytes::new() };
         assert_eq!(check_install(2, &unelected), Err(Violation::NotElected { term: 3, found: 2 }));
     }
 
@@ -350,7 +454,7 @@ mod tests {
         assert_eq!(check_vote(2, &elect(3, u64::MAX)), refused(entry, u64::MAX));
         assert_eq!(check_vote(2, &elect(MAX_NUMBER, MAX_NUMBER)), Ok(()));
         let meta = SnapshotMeta { last_log_id: Some(log_id(1, u64::MAX)), ..Default::default() };
-        let install = Install { vote: Vote::new_committed(3, 2), meta };
+        let install = Install { vote: Vote::new_committed(3, 2), meta, shown: Bytes::new() };
         assert_eq!(check_install(2, &install), refused(entry, u64::MAX));
     }
 
@@ -368,7 +472,7 @@ mod tests {
             assert!(check_history(Some(&committed), &commit).is_err(), "{id}");
             assert!(check_history(Some(&committed), &append(None, &[id])).is_err(), "{id}");
             let meta = SnapshotMeta { last_log_id: Some(id), ..Default::default() };
-            let install = Install { vote: Vote::new_committed(3, 2), meta };
+            let install = Install { vote: Vote::new_committed(3, 2), meta, shown: Bytes::new() };
             assert!(check_replaced(Some(&committed), &install).is_err(), "{id}");
         }
     }
@@ -388,8 +492,11 @@ mod tests {
         let mut meta = SnapshotMeta { last_membership, ..Default::default() };
         meta.last_log_id = Some(log_id(1, 9));
         let vote = Vote::new_committed(3, 2);
-        assert_eq!(wrong(check_install(2, &Install { vote, meta: meta.clone() })), Some(9));
+        assert_eq!(
+            wrong(check_install(2, &Install { vote, meta: meta.clone(), shown: Bytes::new() })),
+            Some(9)
+        );
         meta.last_log_id = Some(log_id(4, 9));
-        assert_eq!(wrong(check_install(2, &Install { vote, meta })), Some(9));
+        assert_eq!(wrong(check_install(2, &Install { vote, meta, shown: Bytes::new() })), Some(9));
     }
 }

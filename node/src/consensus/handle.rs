@@ -11,21 +11,22 @@ use fairpost_proto::ids::Timestamp;
 use futures::{Stream, StreamExt as _};
 use openraft::error::{ClientWriteError, Fatal, InitializeError, RaftError};
 use openraft::metrics::RaftServerMetrics;
-use openraft::{Raft, Snapshot};
+use openraft::{EntryPayload, Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::info;
 
 use super::clocks::{Clocks, Unfit};
 use super::codec::{self, Encode};
+use super::grants::Grants;
 use super::guard::{self, Violation};
 use super::log_store::{self, LogStore};
 use super::machine::{Feed, Records, Snapshots, Staged};
-use super::message::{self, Append, Elect, Install, Installed};
+use super::message::{self, Append, Elect, Front, Install, Installed};
 use super::network::{CHUNK_BYTES, Sending};
 use super::node::Options;
 use super::snapshot::{self, Piece, SnapshotData, Unpacker};
-use super::types::{Leader, LogId, Member, Proposal, SnapshotMeta, TypeConfig};
+use super::types::{Leader, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use super::{metrics, state_machine};
 
 /// Why Raft did not do what was asked.
@@ -129,6 +130,7 @@ pub(super) struct Inner {
     /// Held by the one snapshot that is being taken in.
     pub(super) taking: tokio::sync::Mutex<()>,
     pub(super) clocks: Clocks,
+    pub(super) grants: Grants,
 }
 
 impl std::fmt::Debug for Handle {
@@ -262,14 +264,21 @@ impl Handle {
     ///
     /// If the message is refused, or Raft has stopped.
     pub async fn append_entries(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
-        let (time, request) = message::untimed(request)?;
+        let (front, request) = Front::split(request)?;
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
-        guard::check_history(self.committed().await?.as_ref(), &request)?;
-        self.0.clocks.heard(from, time, None);
+        self.0.grants.check(&request.vote, &front.shown)?;
+        for entry in &request.entries {
+            if let EntryPayload::Membership(found) = &entry.payload {
+                self.0.grants.check_members(found)?;
+            }
+        }
+        let (_, committed) = self.standing().await?;
+        guard::check_history(committed.as_ref(), &request)?;
+        self.0.clocks.heard(from, front.time, None);
         guard::check_times(&request, self.0.clocks.latest())?;
         let answer = Box::pin(self.0.raft.append_entries(request)).await;
-        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
+        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?, Bytes::new())
     }
 
     /// Answers a candidate's call that the member `from` has proved to have sent.
@@ -278,20 +287,27 @@ impl Handle {
     ///
     /// If the message is refused, this node is [`recovering`](Self::recovering), or Raft has stopped.
     pub async fn vote(&self, from: u64, request: Bytes) -> Result<Bytes, Refusal> {
-        let (time, request) = message::untimed(request)?;
+        let (front, request) = Front::split(request)?;
         let request: Elect = message::decode(request)?;
         guard::check_vote(from, &request)?;
+        let (held, _) = self.standing().await?;
+        let term = request.vote.leader_id.term;
+        guard::check_ahead(held.leader_id.term, term)?;
         if let Some(reason) = self.recovering() {
             return Err(Refusal::Recovering(reason));
         }
-        self.0.clocks.heard(from, time, None);
-        self.0.clocks.check_candidate(time)?;
+        self.0.clocks.heard(from, front.time, None);
+        self.0.clocks.check_candidate(front.time)?;
         let answer = Box::pin(self.0.raft.vote(request)).await;
-        self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?)
+        let answer = answer.map_err(|error| Refusal::Fatal(error.to_string()))?;
+        // Raft has its vote on disk by now.
+        let shown = if answer.vote_granted { self.0.grants.give(from, term)? } else { Bytes::new() };
+        self.answer(&answer, shown)
     }
 
-    fn answer(&self, answer: &impl Encode) -> Result<Bytes, Refusal> {
-        Ok(message::timed(self.0.clocks.now(), &message::encode(answer)?))
+    fn answer(&self, answer: &impl Encode, shown: Bytes) -> Result<Bytes, Refusal> {
+        let front = Front { time: self.0.clocks.now(), shown };
+        Ok(front.before(&message::encode(answer)?)?)
     }
 
     /// Takes a snapshot, in the chunks in which the transport was given it, that the member `from` has proved
@@ -314,10 +330,13 @@ impl Handle {
         };
         let head: Install = message::decode(head)?;
         guard::check_install(from, &head)?;
-        guard::check_replaced(self.committed().await?.as_ref(), &head)?;
-        let Install { vote, meta } = head;
-        let (held, committed) =
-            self.0.raft.with_raft_state(|state| (*state.vote_ref(), state.committed)).await.map_err(fatal)?;
+        self.0.grants.check(&head.vote, &head.shown)?;
+        if head.meta.last_log_id.is_some() {
+            self.0.grants.check_members(head.meta.last_membership.membership())?;
+        }
+        let (held, committed) = self.standing().await?;
+        guard::check_replaced(committed.as_ref(), &head)?;
+        let Install { vote, meta, .. } = head;
         // Votes of one term may be neither: then Raft's own rule refuses it, too.
         if vote.partial_cmp(&held).is_none_or(Ordering::is_lt) {
             return Ok(message::encode(&Installed::new(held))?);
@@ -337,10 +356,10 @@ impl Handle {
         Ok(message::encode(&answer.map_err(fatal)?)?)
     }
 
-    /// Up to where everything is committed, as far as this node knows.
-    async fn committed(&self) -> Result<Option<LogId>, Refusal> {
-        let asked = Box::pin(self.0.raft.with_raft_state(|state| state.committed)).await;
-        asked.map_err(|error| Refusal::Fatal(error.to_string()))
+    /// This node's vote, and up to where everything is committed, as far as it knows.
+    async fn standing(&self) -> Result<(Vote, Option<LogId>), Refusal> {
+        let asked = self.0.raft.with_raft_state(|state| (*state.vote_ref(), state.committed));
+        Box::pin(asked).await.map_err(|error| Refusal::Fatal(error.to_string()))
     }
 
     /// Has the machine verify what comes, as it comes.

@@ -4,7 +4,7 @@
 //!
 //! The database `log` has two columns. `entries`: the index, 64 bits big-endian, to {milliseconds since 1970
 //! at which this node appended the entry, 64 bits big-endian; the entry}. `meta`: `vote`, `committed`,
-//! `purged`, and, while a lost ledger is awaited, `lost`: the last entry that this node had. Entries and values are
+//! `purged`, `grants`: what shows that this node was elected, and, while a lost ledger is awaited, `lost`: the last entry that this node had. Entries and values are
 //! laid out as in [`codec`](super::codec).
 //!
 //! The time at which this node first saw an entry is written with it, because after a restart nobody could
@@ -35,6 +35,7 @@ use tokio::sync::oneshot;
 
 use super::codec::{self, Encode, Reader};
 use super::extent::{Extent, Keep};
+use super::grants::Held;
 use super::types::{Entry, LogId, StorageError, StorageIOError, TypeConfig, Vote};
 use crate::store::{self, Column, Database, Durability, Handle, Ops, Order};
 
@@ -44,6 +45,7 @@ const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const LOST: &str = "lost";
+const GRANTS: &str = "grants";
 
 /// Behind the key of every entry.
 const AFTER_ALL: [u8; 9] = [0xff; 9];
@@ -197,6 +199,18 @@ impl LogStore {
         let mut ops = Ops::new();
         ops.delete(META, LOST);
         Ok(self.writer.write(ops, Durability::Synced).await?)
+    }
+
+    /// What shows that this node was elected, if it was.
+    pub(super) fn grants(&self) -> Result<Option<Held>, Error> {
+        self.meta(GRANTS)
+    }
+
+    /// Writes what shows that this node was elected. The next synced write, which is that it leads, syncs it as well.
+    pub(super) async fn put_grants(&self, held: &Held) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        ops.put(META, GRANTS, held.encode().map_err(|source| damaged(GRANTS, source))?);
+        Ok(self.writer.write(ops, Durability::Buffered).await?)
     }
 
     fn keep(&self) -> Keep {

@@ -10,12 +10,14 @@
 //! | append's answer | kind 8: 0 stored, 1 stored up to (log id)?, 2 the entry before is another, 3 vote: a higher one |
 //! | vote | vote; (last log id)? |
 //! | vote's answer | vote; granted 8; (last log id)? |
-//! | snapshot, first chunk | vote; (last log id)?; stored membership; name of the snapshot, text |
+//! | snapshot, first chunk | vote; (last log id)?; stored membership; name of the snapshot, text; length 32, what is shown |
 //! | snapshot's answer | vote |
 //!
-//! Appends, votes and their answers travel behind their sender's clock: milliseconds since 1970, 64 bits.
+//! Appends, votes and their answers travel behind their sender's clock, milliseconds since 1970, 64 bits, and what the
+//! sender shows, behind its length, 32 bits: with an append the [`grants`](super::grants) of its election, with a vote
+//! that is given the grant for it, else nothing.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use fairpost_proto::ids::Timestamp;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -25,8 +27,8 @@ use super::codec::{Encode, Error, Reader, put_text};
 use super::types::{Entry, SnapshotMeta, TypeConfig, Vote};
 
 const VERSION: u8 = 1;
-/// The sender's clock.
-const TIME_BYTES: usize = 8;
+/// The sender's clock, and the length of what it shows.
+const FRONT_BYTES: usize = 8 + 4;
 /// More entries than a leader sends at once.
 const MAX_ENTRIES: u64 = 65_536;
 /// Its length, its log id and its kind.
@@ -48,6 +50,8 @@ pub(super) type Installed = SnapshotResponse<u64>;
 pub(super) struct Install {
     pub(super) vote: Vote,
     pub(super) meta: SnapshotMeta,
+    /// What shows that the vote was granted.
+    pub(super) shown: Bytes,
 }
 
 /// The message with its version in front.
@@ -58,20 +62,47 @@ pub(super) fn encode(message: &impl Encode) -> Result<Bytes, Error> {
     Ok(to.freeze())
 }
 
-/// The message with the sender's clock in front.
-pub(super) fn timed(now: Timestamp, message: &Bytes) -> Bytes {
-    let mut to = BytesMut::with_capacity(TIME_BYTES + message.len());
-    to.put_u64(now.millis());
-    to.put_slice(message);
-    to.freeze()
+/// What stands in front of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Front {
+    /// The sender's clock.
+    pub(super) time: Timestamp,
+    /// What the sender shows.
+    pub(super) shown: Bytes,
 }
 
-/// The sender's clock, and the message behind it.
-pub(super) fn untimed(mut bytes: Bytes) -> Result<(Timestamp, Bytes), Error> {
-    let found = bytes.len();
-    let millis =
-        bytes.try_get_u64().map_err(|_| Error::Short { expected: TIME_BYTES as u64, found: found as u64 })?;
-    Ok((Timestamp::from_millis(millis).ok_or(Error::Time { found: millis })?, bytes))
+impl Front {
+    /// Of a message that shows nothing.
+    pub(super) fn plain(time: Timestamp) -> Self {
+        Self { time, shown: Bytes::new() }
+    }
+
+    /// The message behind this.
+    pub(super) fn before(&self, message: &Bytes) -> Result<Bytes, Error> {
+        let mut to = BytesMut::with_capacity(FRONT_BYTES + self.shown.len() + message.len());
+        to.put_u64(self.time.millis());
+        put_shown(&mut to, &self.shown)?;
+        to.put_slice(message);
+        Ok(to.freeze())
+    }
+
+    /// What stands in front, and the message.
+    pub(super) fn split(bytes: Bytes) -> Result<(Self, Bytes), Error> {
+        let mut from = Reader::new(bytes);
+        let millis = from.u64()?;
+        let time = Timestamp::from_millis(millis).ok_or(Error::Time { found: millis })?;
+        let length = from.u32()?;
+        let shown = from.take(length.into())?;
+        Ok((Self { time, shown }, from.rest()))
+    }
+}
+
+fn put_shown(to: &mut BytesMut, shown: &[u8]) -> Result<(), Error> {
+    let found = shown.len() as u64;
+    let long = Error::TooMany { expected: u32::MAX.into(), found };
+    to.put_u32(u32::try_from(found).map_err(|_| long)?);
+    to.put_slice(shown);
+    Ok(())
 }
 
 /// The message in these bytes.
@@ -177,7 +208,8 @@ impl Encode for Install {
         self.vote.write(to)?;
         self.meta.last_log_id.write(to)?;
         self.meta.last_membership.write(to)?;
-        put_text(to, &self.meta.snapshot_id)
+        put_text(to, &self.meta.snapshot_id)?;
+        put_shown(to, &self.shown)
     }
 
     fn read(from: &mut Reader) -> Result<Self, Error> {
@@ -185,7 +217,8 @@ impl Encode for Install {
         let last_log_id = Encode::read(from)?;
         let last_membership = Encode::read(from)?;
         let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id: from.text()? };
-        Ok(Self { vote, meta })
+        let length = from.u32()?;
+        Ok(Self { vote, meta, shown: from.take(length.into())? })
     }
 }
 
@@ -246,8 +279,19 @@ mod tests {
         assert_eq!(decode::<Elect>(encode(&sent).unwrap()), Ok(sent));
         let meta =
             SnapshotMeta { snapshot_id: "one".into(), last_log_id: Some(log_id(5)), ..Default::default() };
-        let sent = Install { vote, meta };
+        let sent = Install { vote, meta, shown: Bytes::from_static(b"grants") };
         assert_eq!(decode::<Install>(encode(&sent).unwrap()), Ok(sent));
+    }
+
+    #[test]
+    fn what_stands_in_front_is_found_again() {
+        let front = Front { time: Timestamp::from_millis(7).unwrap(), shown: Bytes::from_static(b"grants") };
+        let message = Bytes::from_static(b"message");
+        let whole = front.before(&message).unwrap();
+        assert_eq!(Front::split(whole.clone()), Ok((front, message)));
+        for end in 0..FRONT_BYTES + 6 {
+            assert!(matches!(Front::split(whole.slice(..end)), Err(Error::Short { .. })), "{end}");
+        }
     }
 
     #[test]

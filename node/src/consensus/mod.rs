@@ -30,6 +30,7 @@ pub mod clocks;
 mod codec;
 mod extent;
 mod fitness;
+mod grants;
 pub mod guard;
 mod handle;
 mod log_store;
@@ -51,6 +52,7 @@ mod tests;
 
 pub use codec::Error as CodecError;
 pub use extent::Keep;
+pub use grants::Electorate;
 pub use handle::{Error, Handle, Refusal};
 pub use log_store::{Clock, Error as LogError, LogStore};
 pub use network::CHUNK_BYTES;

@@ -19,7 +19,9 @@ use tokio::time::timeout;
 
 use super::clocks::Clocks;
 use super::codec::{self, Encode};
-use super::message::{self, Append, Appended, Elect, Elected, Install, Installed};
+use super::grants::Grants;
+use super::guard::{self, Violation};
+use super::message::{self, Append, Appended, Elect, Elected, Front, Install, Installed};
 use super::snapshot::{self, SnapshotData};
 use super::transport::{Error, Transport};
 use super::types::{Member, TypeConfig, Vote};
@@ -49,6 +51,7 @@ pub(super) struct Network<T> {
     pause: Duration,
     sending: Sending,
     clocks: Clocks,
+    grants: Grants,
 }
 
 /// Counts the snapshots that are being sent: meanwhile the log behind them is not purged, so that their receivers can go
@@ -79,8 +82,14 @@ impl Drop for Sent {
 
 impl<T> Network<T> {
     /// Over this transport; a member that gives no answer is left alone for `pause`.
-    pub(super) const fn new(transport: T, pause: Duration, sending: Sending, clocks: Clocks) -> Self {
-        Self { transport, pause, sending, clocks }
+    pub(super) const fn new(
+        transport: T,
+        pause: Duration,
+        sending: Sending,
+        clocks: Clocks,
+        grants: Grants,
+    ) -> Self {
+        Self { transport, pause, sending, clocks, grants }
     }
 }
 
@@ -110,17 +119,30 @@ fn garbled(error: &codec::Error) -> Failure {
     Unreachable::new(error).into()
 }
 
+/// An answer, or a message of this node's own, that breaks a rule.
+fn broken(violation: &Violation) -> Failure {
+    failed(&Error::Refused(violation.to_string()))
+}
+
 impl<T> Connection<T> {
-    fn write(&self, message: &impl Encode) -> Result<Bytes, Failure> {
+    fn write(&self, message: &impl Encode, shown: Bytes) -> Result<Bytes, Failure> {
         let message = message::encode(message).map_err(|error| garbled(&error))?;
-        Ok(message::timed(self.network.clocks.now(), &message))
+        let front = Front { time: self.network.clocks.now(), shown };
+        front.before(&message).map_err(|error| garbled(&error))
     }
 
-    fn read<M: Encode>(&self, answer: Result<Bytes, Error>, asked: Instant) -> Result<M, Failure> {
+    /// The answer, and what is shown with it.
+    fn read<M: Encode>(&self, answer: Result<Bytes, Error>, asked: Instant) -> Result<(M, Bytes), Failure> {
         let answer = answer.map_err(|error| failed(&error))?;
-        let (time, answer) = message::untimed(answer).map_err(|error| garbled(&error))?;
-        self.network.clocks.heard(self.to, time, Some(asked));
-        message::decode(answer).map_err(|error| garbled(&error))
+        let (front, answer) = Front::split(answer).map_err(|error| garbled(&error))?;
+        self.network.clocks.heard(self.to, front.time, Some(asked));
+        Ok((message::decode(answer).map_err(|error| garbled(&error))?, front.shown))
+    }
+
+    /// What shows that this node was elected with this vote.
+    fn shown(&self, vote: &Vote) -> Result<Bytes, Failure> {
+        let shown = self.network.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
+        shown.map_err(|violation| broken(&violation))
     }
 }
 
@@ -135,16 +157,26 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
                 request.prev_log_id
             ))));
         }
-        let (request, asked) = (self.write(&request)?, Instant::now());
+        let (message, asked) = (self.write(&request, self.shown(&request.vote)?)?, Instant::now());
         let transport = &self.network.transport;
-        let answer = transport.append_entries(self.to, &self.member, request).await;
-        self.read(answer, asked)
+        let answer = transport.append_entries(self.to, &self.member, message).await;
+        let (answer, _) = self.read(answer, asked)?;
+        guard::check_appended(&request, &answer).map_err(|violation| broken(&violation))?;
+        Ok(answer)
     }
 
     async fn vote(&mut self, request: Elect, _: RPCOption) -> Result<Elected, Failure> {
-        let (request, asked) = (self.write(&request)?, Instant::now());
-        let answer = self.network.transport.vote(self.to, &self.member, request).await;
-        self.read(answer, asked)
+        let (message, asked) = (self.write(&request, Bytes::new())?, Instant::now());
+        let answer = self.network.transport.vote(self.to, &self.member, message).await;
+        let (answer, shown): (Elected, _) = self.read(answer, asked)?;
+        guard::check_elected(&request, &answer).map_err(|violation| broken(&violation))?;
+        if answer.vote_granted {
+            // Without a grant it is no vote.
+            let own = request.vote.leader_id;
+            let taken = self.network.grants.take(own.node_id, self.to, own.term, shown).await;
+            taken.map_err(|error| failed(&error))?;
+        }
+        Ok(answer)
     }
 
     async fn full_snapshot(
@@ -154,7 +186,9 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<Installed, StreamingError<TypeConfig, Fatal<u64>>> {
-        let head = message::encode(&Install { vote, meta: snapshot.meta });
+        let shown = self.network.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
+        let shown = shown.map_err(|violation| NetworkError::new(&violation))?;
+        let head = message::encode(&Install { vote, meta: snapshot.meta, shown });
         let head = head.map_err(|error| NetworkError::new(&error))?;
         let SnapshotData::Made(source) = *snapshot.snapshot else {
             let foreign = Error::Refused("only a snapshot of this node's own machine is sent".into());
@@ -173,7 +207,10 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
             }
             answer = sent => answer.map_err(|error| Unreachable::new(&error))?,
         };
-        Ok(message::decode(answer).map_err(|error| Unreachable::new(&error))?)
+        let answer: Installed = message::decode(answer).map_err(|error| Unreachable::new(&error))?;
+        let (own, found) = (vote.leader_id.term, answer.vote.leader_id.term);
+        guard::check_ahead(own, found).map_err(|violation| Unreachable::new(&violation))?;
+        Ok(answer)
     }
 
     fn backoff(&self) -> Backoff {

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::clocks::{Agreement, Clocks};
 use super::fitness;
+use super::grants::{Electorate, Grants};
 use super::handle::{self, Error, Handle};
 use super::log_store::LogStore;
 use super::machine::{Machine, Snapshots};
@@ -71,7 +72,7 @@ impl Options {
     }
 }
 
-/// Starts Raft with this log, machine and transport.
+/// Starts Raft among these members, with this log, machine and transport.
 ///
 /// Before it returns, entries known to be committed that the machine has not stored are applied to it. A machine that
 /// lacks entries which the log has no more gets them by snapshot, later: see [`Handle::recovering`].
@@ -81,6 +82,7 @@ impl Options {
 /// [`Error::Options`], or [`Error::Fatal`] if what is on disk cannot be read.
 pub async fn start<M: Machine, T: Transport>(
     options: Options,
+    electorate: Electorate,
     log: LogStore,
     machine: Arc<M>,
     transport: T,
@@ -92,7 +94,8 @@ pub async fn start<M: Machine, T: Transport>(
     let lost = log.settle(applied).await.map_err(|error| fatal(error.to_string()))?;
     let sending = Sending::default();
     let clocks = Clocks::new(log.clock(), options.agreement);
-    let network = Network::new(transport, options.heartbeat, sending.clone(), clocks.clone());
+    let grants = Grants::new(electorate, log.clone()).map_err(|error| fatal(error.to_string()))?;
+    let network = Network::new(transport, options.heartbeat, sending.clone(), clocks.clone(), grants.clone());
     let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(Arc::clone(&machine)));
     // openraft's own future is too large for the stack of most callers.
     let raft = Box::pin(raft).await.map_err(|error| fatal(error.to_string()))?;
@@ -105,7 +108,7 @@ pub async fn start<M: Machine, T: Transport>(
     }
     let machine = machine as Arc<dyn Snapshots>;
     let taking = tokio::sync::Mutex::new(());
-    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks };
+    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks, grants };
     let handle = Handle::new(inner);
     tokio::spawn(fitness::watch(handle.clone()));
     if recovering.borrow().is_some() {

@@ -213,10 +213,10 @@ fn an_object_that_is_too_large_is_not_read() {
     let large = |size: usize| Signed::<Nro>::parse(&vec![0xd2; size]).unwrap_err();
     assert!(matches!(large(found), cose::Error::TooLarge { found: size, .. } if size == found));
     // A statement has a whole certificate in it.
-    let most = <Statement as Payload>::MAX_BYTES;
-    let large = |size: usize| Signed::<Statement>::parse(&vec![0xd2; size]).unwrap_err();
-    assert!(matches!(large(most + 1), cose::Error::TooLarge { most: bound, .. } if bound == most));
-    assert!(matches!(large(most), cose::Error::Cbor(_)));
+    let bound = <Statement as Payload>::MAX_BYTES;
+    let stated = |size: usize| Signed::<Statement>::parse(&vec![0xd2; size]).unwrap_err();
+    assert!(matches!(stated(bound + 1), cose::Error::TooLarge { most, .. } if most == bound));
+    assert!(matches!(stated(bound), cose::Error::Cbor(_)));
     assert!(matches!(large(most), cose::Error::Cbor(_)));
     let found = entry::MAX_BYTES + 1;
     assert!(

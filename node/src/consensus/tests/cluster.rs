@@ -21,7 +21,7 @@ impl Cluster {
     /// A cluster of this size, of which these nodes are started.
     async fn start(size: u64, started: impl IntoIterator<Item = u64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = Self { folder, hub: Arc::default(), servers: BTreeMap::new(), size };
+        let mut cluster = Self { folder, hub: Arc::new(Hub::of(size)), servers: BTreeMap::new(), size };
         for id in started {
             cluster.start_node(id).await;
         }

@@ -15,10 +15,12 @@ use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::consensus::grants::tests::electorate;
 use crate::consensus::log_store::{Clock, LogStore};
 use crate::consensus::machine::{
     self, Applied, Committed, Machine, Records, Sink, Snapshot, Snapshots, Source, Staged,
 };
+use crate::consensus::message::Front;
 use crate::consensus::transport::{Error, Transport};
 use crate::consensus::{Handle, Keep, Member, Options, start};
 use crate::store::{self, Column, Database, Durability, Memory, Ops, Order, Store, Writer};
@@ -27,7 +29,7 @@ const PAGES: Column = Column::new("pages");
 const META: Column = Column::new("meta");
 
 /// A machine that writes each proposal on a page of its own. The outcome is the proposal's number.
-pub(super) struct Book {
+pub(in crate::consensus) struct Book {
     db: Database,
     writer: store::Handle,
     applied: watch::Sender<u64>,
@@ -38,20 +40,20 @@ fn failed(error: store::Error) -> machine::Error {
 }
 
 impl Book {
-    pub(super) const COLUMNS: &'static [Column] = &[PAGES, META];
+    pub(in crate::consensus) const COLUMNS: &'static [Column] = &[PAGES, META];
 
-    pub(super) fn new(db: Database, writer: store::Handle) -> Self {
+    pub(in crate::consensus) fn new(db: Database, writer: store::Handle) -> Self {
         Self { db, writer, applied: watch::Sender::new(0) }
     }
 
     /// All proposals, in their order.
-    pub(super) fn pages(&self) -> Vec<Bytes> {
+    pub(in crate::consensus) fn pages(&self) -> Vec<Bytes> {
         let pages = self.db.range(PAGES, &[], None, Order::Ascending).unwrap();
         pages.map(|page| Bytes::from(page.unwrap().1)).collect()
     }
 
     /// Waits until the book has this page.
-    pub(super) async fn wait_for(&self, page: &[u8]) {
+    pub(in crate::consensus) async fn wait_for(&self, page: &[u8]) {
         let mut applied = self.applied.subscribe();
         let there = async {
             while !self.pages().iter().any(|found| found == page) {
@@ -166,21 +168,43 @@ impl Staged for Copied {
 }
 
 /// How long a test waits for what must come.
-pub(super) const WAIT: Duration = Duration::from_secs(60);
+pub(in crate::consensus) const WAIT: Duration = Duration::from_secs(60);
 
 /// Any time; the same always.
-pub(super) fn fixed_clock(millis: u64) -> Clock {
+pub(in crate::consensus) fn fixed_clock(millis: u64) -> Clock {
     Arc::new(move || Timestamp::from_millis(millis).unwrap())
 }
 
+/// The message as it travels at the fixed time 1, with nothing shown.
+pub(in crate::consensus) fn in_front(message: &Bytes) -> Bytes {
+    shown_in_front(Bytes::new(), message)
+}
+
+/// The same, with these grants shown.
+pub(in crate::consensus) fn shown_in_front(shown: Bytes, message: &Bytes) -> Bytes {
+    Front { shown, ..Front::plain(fixed_clock(1)()) }.before(message).unwrap()
+}
+
 /// Who can reach whom in this process.
-#[derive(Default)]
-pub(super) struct Hub {
+pub(in crate::consensus) struct Hub {
+    /// How many may vote.
+    size: u64,
     nodes: Mutex<BTreeMap<u64, Handle>>,
     cut: Mutex<BTreeSet<u64>>,
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self::of(2)
+    }
+}
+
 impl Hub {
+    /// For a cluster of this size.
+    pub(in crate::consensus) fn of(size: u64) -> Self {
+        Self { size, nodes: Mutex::default(), cut: Mutex::default() }
+    }
+
     fn reach(&self, from: u64, to: u64) -> Result<Handle, Error> {
         let cut = self.cut.lock();
         let node = self.nodes.lock().get(&to).cloned();
@@ -189,21 +213,21 @@ impl Hub {
     }
 
     /// From now on no message reaches this node or comes from it.
-    pub(super) fn cut(&self, node: u64) {
+    pub(in crate::consensus) fn cut(&self, node: u64) {
         self.cut.lock().insert(node);
     }
 
     /// The node is there again.
-    pub(super) fn join(&self, node: u64) {
+    pub(in crate::consensus) fn join(&self, node: u64) {
         self.cut.lock().remove(&node);
     }
 }
 
 /// One node's end of the hub.
 #[derive(Clone)]
-pub(super) struct Wire {
-    pub(super) from: u64,
-    pub(super) hub: Arc<Hub>,
+pub(in crate::consensus) struct Wire {
+    pub(in crate::consensus) from: u64,
+    pub(in crate::consensus) hub: Arc<Hub>,
 }
 
 impl Transport for Wire {
@@ -230,7 +254,7 @@ impl Transport for Wire {
 }
 
 /// Options with which a leader is found soon, but not in a hurry: tests share their machine with others.
-pub(super) fn options(id: u64) -> Options {
+pub(in crate::consensus) fn options(id: u64) -> Options {
     Options {
         heartbeat: Duration::from_millis(100),
         election_min: Duration::from_millis(400),
@@ -241,12 +265,12 @@ pub(super) fn options(id: u64) -> Options {
 }
 
 /// A member's name and address.
-pub(super) fn member(id: u64) -> Member {
+pub(in crate::consensus) fn member(id: u64) -> Member {
     Member { name: format!("node-{id}"), address: format!("node-{id}.example:7400") }
 }
 
 /// Opens a database, waiting while the last user lets go of it.
-pub(super) async fn open(path: &Path, columns: &[Column]) -> Database {
+pub(in crate::consensus) async fn open(path: &Path, columns: &[Column]) -> Database {
     let open = async {
         loop {
             match Database::open(path, columns, &Memory::new(8 << 20)) {
@@ -259,20 +283,26 @@ pub(super) async fn open(path: &Path, columns: &[Column]) -> Database {
 }
 
 /// One running node.
-pub(super) struct Server {
-    pub(super) handle: Handle,
-    pub(super) book: Arc<Book>,
+pub(in crate::consensus) struct Server {
+    pub(in crate::consensus) handle: Handle,
+    pub(in crate::consensus) book: Arc<Book>,
     writers: Vec<(store::Handle, JoinHandle<Result<(), store::Error>>)>,
 }
 
 impl Server {
     /// Starts the node that has its data here.
-    pub(super) async fn start(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock) -> Self {
+    pub(in crate::consensus) async fn start(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock) -> Self {
         Self::keeping(folder, id, hub, clock, Keep::default()).await
     }
 
     /// Starts the node that has its data here, and keeps so much of the log.
-    pub(super) async fn keeping(folder: &Path, id: u64, hub: &Arc<Hub>, clock: Clock, keep: Keep) -> Self {
+    pub(in crate::consensus) async fn keeping(
+        folder: &Path,
+        id: u64,
+        hub: &Arc<Hub>,
+        clock: Clock,
+        keep: Keep,
+    ) -> Self {
         let log = open(&folder.join("log"), LogStore::COLUMNS).await;
         let ledger = open(&folder.join("ledger"), Book::COLUMNS).await;
         let log_writer = Writer::start(log.clone(), Store::Log, |_| {}).unwrap();
@@ -280,13 +310,14 @@ impl Server {
         let log = LogStore::open(log, log_writer.0.clone(), clock, keep).unwrap();
         let book = Arc::new(Book::new(ledger, ledger_writer.0.clone()));
         let wire = Wire { from: id, hub: Arc::clone(hub) };
-        let handle = start(options(id), log, Arc::clone(&book), wire).await.unwrap();
+        let electorate = electorate(id, hub.size);
+        let handle = start(options(id), electorate, log, Arc::clone(&book), wire).await.unwrap();
         hub.nodes.lock().insert(id, handle.clone());
         Self { handle, book, writers: vec![log_writer, ledger_writer] }
     }
 
     /// Stops the node.
-    pub(super) async fn stop(self, hub: &Hub) {
+    pub(in crate::consensus) async fn stop(self, hub: &Hub) {
         hub.nodes.lock().remove(&self.handle.id());
         self.handle.shutdown().await;
         for (writer, thread) in self.writers {

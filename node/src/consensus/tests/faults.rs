@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use fairpost_proto::ids::Timestamp;
 use futures::{StreamExt as _, stream};
 use openraft::CommittedLeaderId;
 use tokio::time::timeout;
 
-use super::double::{Book, Hub, Server, WAIT, Wire, fixed_clock, member, open, options};
+use super::double::{Book, Hub, Server, WAIT, Wire, fixed_clock, in_front, member, open, options};
+use crate::consensus::grants::tests::{electorate, granted};
 use crate::consensus::guard::Violation;
 use crate::consensus::log_store::LogStore;
 use crate::consensus::message::{self, Append, Elect, Install};
 use crate::consensus::snapshot::tests::packed;
-use crate::consensus::types::{LogId, SnapshotMeta, Vote};
+use crate::consensus::types::{LogId, Membership, SnapshotMeta, StoredMembership, Vote};
 use crate::consensus::{CHUNK_BYTES, Error, Handle, Keep, Options, Refusal, SnapshotError, start};
 use crate::store::{self, Database, Durability, Ops, Sink, Store, Writer};
 
@@ -41,14 +41,14 @@ async fn forged_messages_reach_nothing() {
     let handle = &server.handle;
     let vote = Vote::new_committed(9, 2);
     let forged = Append { vote, prev_log_id: None, entries: Vec::new(), leader_commit: None };
-    let now = Timestamp::from_millis(1).unwrap();
-    let forged = message::timed(now, &message::encode(&forged).unwrap());
+    let forged = in_front(&message::encode(&forged).unwrap());
     let refused = Err(Refusal::Guarded(Violation::NotTheSender { expected: 2, found: 3 }));
     assert_eq!(handle.append_entries(3, forged.clone()).await, refused);
     let elect = message::encode(&Elect { vote: Vote::new(9, 2), last_log_id: None }).unwrap();
-    let elect = message::timed(now, &elect);
+    let elect = in_front(&elect);
     assert_eq!(handle.vote(3, elect).await, refused);
-    let head = message::encode(&Install { vote, meta: SnapshotMeta::default() }).unwrap();
+    let head = Install { vote, meta: SnapshotMeta::default(), shown: Bytes::new() };
+    let head = message::encode(&head).unwrap();
     let sent = stream::iter([Ok::<_, Infallible>(head)]);
     assert_eq!(handle.install_snapshot(3, sent).await, refused);
 
@@ -68,8 +68,13 @@ async fn a_damaged_snapshot_stops_nobody() {
     let handle = &server.handle;
     let leader_id = CommittedLeaderId::new(9, 2);
     let last_log_id = Some(LogId { leader_id, index: 1000 });
-    let meta = SnapshotMeta { last_log_id, ..SnapshotMeta::default() };
-    let head = message::encode(&Install { vote: Vote::new_committed(9, 2), meta }).unwrap();
+    let members = BTreeMap::from([(1, member(1)), (2, member(2))]);
+    let membership = Membership::new(vec![members.keys().copied().collect()], members);
+    let last_membership = StoredMembership::new(last_log_id, membership);
+    let meta = SnapshotMeta { last_log_id, last_membership, ..SnapshotMeta::default() };
+    let head = Install { vote: Vote::new_committed(9, 2), meta, shown: granted([1, 2], 2, 9) };
+    let ungranted = Install { shown: granted([2], 2, 9), ..head.clone() };
+    let head = message::encode(&head).unwrap();
     let whole = packed(&[b"a page of lies"]);
     let mut damaged = whole.clone();
     damaged[7] ^= 1;
@@ -77,6 +82,8 @@ async fn a_damaged_snapshot_stops_nobody() {
         handle.install_snapshot(2, stream::iter(chunks)).await.unwrap_err()
     };
 
+    let refused = send(vec![Ok(message::encode(&ungranted).unwrap())]).await;
+    assert!(matches!(refused, Refusal::Guarded(Violation::NotGranted { .. })), "{refused}");
     let refused = send(vec![Ok(head.clone()), Ok(damaged.into())]).await;
     assert!(matches!(refused, Refusal::Snapshot(SnapshotError::Checksum { .. })), "{refused}");
     let refused = send(vec![Ok(head.clone()), Err("connection lost")]).await;
@@ -137,7 +144,7 @@ async fn breaking(store: Store) -> (tempfile::TempDir, Handle, Arc<AtomicBool>) 
     let book = Book::new(ledger.clone(), writer(&ledger, Store::Ledger));
     let log = LogStore::open(log.clone(), writer(&log, Store::Log), fixed_clock(1), Keep::default()).unwrap();
     let wire = Wire { from: 1, hub: Arc::default() };
-    let handle = start(options(1), log, Arc::new(book), wire).await.unwrap();
+    let handle = start(options(1), electorate(1, 1), log, Arc::new(book), wire).await.unwrap();
     handle.initialize(BTreeMap::from([(1, member(1))])).await.unwrap();
     lead(&handle).await;
     (folder, handle, broken)
@@ -191,6 +198,6 @@ async fn what_cannot_work_is_refused_at_once() {
     let book = Arc::new(Book::new(db.clone(), writer.clone()));
     let log = LogStore::open(db, writer, fixed_clock(1), Keep::default()).unwrap();
     let hasty = Options { heartbeat: options(1).election_max, ..options(1) };
-    let refused = start(hasty, log, book, Wire { from: 1, hub }).await;
+    let refused = start(hasty, electorate(1, 1), log, book, Wire { from: 1, hub }).await;
     assert!(matches!(refused, Err(Error::Options(_))), "{refused:?}");
 }

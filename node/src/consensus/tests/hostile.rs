@@ -1,6 +1,7 @@
 //! Hostile bytes for all that Raft reads, and a false leader's entries for Raft itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +10,14 @@ use openraft::{CommittedLeaderId, EntryPayload};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
-use super::double::{Server, fixed_clock, member};
+use super::double::{Server, fixed_clock, in_front, member, shown_in_front};
+use crate::consensus::Refusal;
 use crate::consensus::codec::tests::entries;
 use crate::consensus::codec::{self, Encode};
-use crate::consensus::guard;
-use crate::consensus::message::{self, Append, Appended, Elect, Elected, Install, Installed};
+use crate::consensus::grants::Held;
+use crate::consensus::grants::tests::granted;
+use crate::consensus::guard::{self, Violation};
+use crate::consensus::message::{self, Append, Appended, Elect, Elected, Front, Install, Installed};
 use crate::consensus::types::{
     Entry, LogId, Member, Membership, Proposal, SnapshotMeta, StoredMembership, Vote,
 };
@@ -68,7 +72,11 @@ fn what_raft_reads_from_peers_and_from_disk() {
         last_membership: stored.clone(),
         snapshot_id: "9-1".to_owned(),
     };
-    let install = Install { vote: Vote::new_committed(3, 2), meta };
+    let install = Install { vote: Vote::new_committed(3, 2), meta, shown: granted([1, 2], 2, 3) };
+    let front = |bytes: &[u8]| -> Result<Vec<u8>, codec::Error> {
+        let (front, rest) = Front::split(bytes.to_vec().into())?;
+        Ok(front.before(&rest)?.to_vec())
+    };
     let elect = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(9)) };
     run(vec![
         value("raft-entry", &append().entries[2]).seed(append().entries[1].encode().unwrap()),
@@ -82,6 +90,9 @@ fn what_raft_reads_from_peers_and_from_disk() {
         sent("raft-elected", &Elected { vote: Vote::new(4, 1), vote_granted: true, last_log_id: None }),
         sent("raft-install", &install),
         sent("raft-installed", &Installed::new(Vote::new(4, 1))),
+        Target::one_encoding("raft-front", front)
+            .seed(shown_in_front(granted([1], 2, 3), &Bytes::from_static(b"message"))),
+        value("raft-grants", &Held { term: 3, grants: [(1, granted([1], 2, 3)), (2, Bytes::new())].into() }),
     ]);
 }
 
@@ -126,8 +137,11 @@ fn what_the_guard_lets_through() {
 fn false_leaders_story(runner: &mut TestRunner, term: u64) -> Append {
     let entries = proptest::collection::vec(entries(), 1..6).new_tree(runner).unwrap().current();
     let id = |index| LogId::new(CommittedLeaderId::new(term, 2), index);
+    let names_members = |entry: &Entry| matches!(entry.payload, EntryPayload::Membership(_));
+    let blank = Entry { log_id: id(0), payload: EntryPayload::Blank };
+    let entries = iter::once(blank).chain(entries.into_iter().filter(|entry| !names_members(entry)));
     let entries: Vec<Entry> =
-        entries.into_iter().zip(0..).map(|(entry, index)| Entry { log_id: id(index), ..entry }).collect();
+        entries.zip(0..).map(|(entry, index)| Entry { log_id: id(index), ..entry }).collect();
     let last = entries.last().map(|entry| entry.log_id);
     Append { vote: Vote::new_committed(term, 2), prev_log_id: None, entries, leader_commit: last }
 }
@@ -146,7 +160,11 @@ async fn a_false_leader_does_not_stop_raft() {
         }
         for term in [9, 10, guard::MAX_NUMBER] {
             let story = message::encode(&false_leaders_story(&mut runner, term)).unwrap();
-            let told = handle.append_entries(2, message::timed(fixed_clock(1)(), &story)).await;
+            let alone = handle.append_entries(2, in_front(&story)).await;
+            assert!(matches!(alone, Err(Refusal::Guarded(Violation::NotGranted { .. }))), "{alone:?}");
+            // With grants, as if a majority were in league with it.
+            let granted = shown_in_front(granted([1, 2], 2, term), &story);
+            let told = handle.append_entries(2, granted).await;
             // The first is as good as any; the others begin the log anew.
             assert_eq!(told.is_ok(), term == 9, "case {case}, term {term}: {told:?}");
             assert!(handle.is_healthy().await, "case {case}, term {term}");
@@ -159,7 +177,7 @@ async fn a_false_leader_does_not_stop_raft() {
                 entries: Vec::new(),
                 leader_commit: Some(id),
             };
-            let timed = |bytes| message::timed(fixed_clock(1)(), &bytes);
+            let timed = |bytes| in_front(&bytes);
             handle.append_entries(2, timed(message::encode(&beat).unwrap())).await.unwrap_err();
             let elect = Elect { vote: Vote::new(term, 2), last_log_id: Some(id) };
             handle.vote(2, timed(message::encode(&elect).unwrap())).await.unwrap_err();

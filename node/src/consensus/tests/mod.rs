@@ -1,7 +1,7 @@
 //! Tests of the whole room: openraft's own storage suite, kills, and clusters in one process.
 
 mod cluster;
-mod double;
+pub(super) mod double;
 mod faults;
 mod hostile;
 mod kill;

@@ -12,7 +12,7 @@ use rand::RngCore as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::double::{Hub, Server, WAIT, fixed_clock, member, options};
+use super::double::{Hub, Server, WAIT, fixed_clock, in_front, member, options};
 use crate::consensus::message::{self, Elect};
 use crate::consensus::purge::{self, Needed};
 use crate::consensus::types::{LogId, Vote};
@@ -121,7 +121,7 @@ async fn old_entries_are_purged_whatever_their_size() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_lost_its_ledger_behind_the_log_takes_no_part_until_it_is_back() {
-    let (folder, hub): (_, Arc<Hub>) = (tempfile::tempdir().unwrap(), Arc::default());
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Arc::new(Hub::of(3)));
     let path = |id: u64| folder.path().join(id.to_string());
     let start = async |id: u64| {
         std::fs::create_dir_all(path(id)).unwrap();
@@ -160,8 +160,7 @@ async fn a_node_that_lost_its_ledger_behind_the_log_takes_no_part_until_it_is_ba
             vote: Vote::new(1000, 9),
             last_log_id: Some(LogId { leader_id: CommittedLeaderId::new(999, 9), index: 1000 }),
         };
-        let vote =
-            lost.handle.vote(9, message::timed(fixed_clock(1)(), &message::encode(&elect).unwrap())).await;
+        let vote = lost.handle.vote(9, in_front(&message::encode(&elect).unwrap())).await;
         assert!(matches!(vote, Err(Refusal::Recovering(_))), "{vote:?}");
         // It does not stand for election either, however long nobody leads: and starts so again.
         let term =

@@ -4,6 +4,7 @@ use fairpost_proto::binding::{self, Binding};
 use fairpost_proto::chain::key_id;
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
+use fairpost_proto::grant::{self, Grant};
 use fairpost_proto::ids::{Digest, KeyId, Verdict};
 use serde_json::json;
 
@@ -168,6 +169,54 @@ fn offset_by_one(error: &str) -> String {
         Some((before, _)) if !before.is_empty() => before.to_owned(),
         _ => error.to_owned(),
     }
+}
+
+#[test]
+fn grants_count_as_in_the_vectors() {
+    let (world, mut made) = (world(), Made::default());
+    let (voter, candidate) = (&world.members[0], key_id(&world.members[1].verifying_key()));
+    let grant = Grant { cluster: world.cluster(), epoch: 0, term: 7, candidate };
+    let identity = hex::encode(voter.verifying_key().as_bytes());
+    let fields = |bytes: &[u8]| json!({ "voter": identity, "term": 7, "candidate": candidate.to_string(), "grant": hex::encode(bytes) });
+    let signed = Signed::sign(grant, key_id(&voter.verifying_key()), voter);
+    made.valid("grant", "A member lets another lead.", fields(signed.bytes()));
+    let opened = Envelope::open(signed.bytes(), voter);
+    made.faults("", opened.faults(), fields);
+    made.faults("payload-", opened.payload_faults(), fields);
+    let mut values = faults::values(
+        &opened.payload,
+        vec![
+            (
+                "cluster-other",
+                "Another cluster.",
+                1,
+                bytes([9; 32]),
+                "the grant is Grant { cluster: ClusterId(0909",
+            ),
+            ("epoch-other", "Another view.", 2, Item::Uint(1), "epoch: 1, term: 7"),
+            ("epoch-large", "More than 32 bits.", 2, Item::Uint(1 << 32), "the epoch is 4294967296"),
+            ("term-other", "Another term.", 3, Item::Uint(8), "term: 8"),
+            ("candidate-other", "Another candidate.", 4, bytes([9; 32]), "candidate: KeyId(0909"),
+            ("candidate-short", "31 bytes.", 4, bytes([9; 31]), "the candidate's key id has length 31"),
+        ],
+    );
+    opened.resign(&mut values);
+    made.faults("", values, fields);
+    let vote = world.vote(0, &world.leaf(Verdict::Released), |_| {}).0;
+    let error = "this is of type \"application/vnd.fairpost.vote+cose\"";
+    made.invalid("vote-as-grant", "A vote lets nobody lead.", error, fields(vote.bytes()));
+    let forged = Signed::sign(grant, key_id(&voter.verifying_key()), &world.members[1]);
+    let error = "the signature on this application/vnd.fairpost.grant+cose is not by key";
+    made.invalid("forged", "The candidate signed for the voter.", error, fields(forged.bytes()));
+    made.keep("grant.json", |vector| {
+        let signed = Signed::<Grant>::parse(&field(vector, "grant")).map_err(show)?;
+        let identity = field(vector, "voter").try_into().unwrap();
+        let identity = ed25519_dalek::VerifyingKey::from_bytes(&identity).unwrap();
+        let candidate = KeyId::from_slice(&field(vector, "candidate")).unwrap();
+        let term = vector["term"].as_u64().unwrap();
+        let expected = Grant { cluster: world.cluster(), epoch: 0, term, candidate };
+        grant::check(&signed, expected, &identity).map_err(show)
+    });
 }
 
 #[test]
