@@ -302,7 +302,7 @@ impl Witness {
             leaves
         };
         let choices: Vec<(Block, Leaves)> = blocks.iter().map(|block| (block.clone(), all(block))).collect();
-        self.store.choose(&choices).await?;
+        self.store.choose(&choices, &[]).await?;
         let voters = members.get(..view.quorum().q()).context("fewer members than a quorum")?;
         let mut tallies = Vec::new();
         for (block, leaves) in &choices {

@@ -207,7 +207,10 @@ impl Service {
                     self.inner.confirm(all).await?;
                 }
                 Some(ask) = self.asked.recv() => self.inner.answer(ask).await?,
-                _ = repair.tick() => self.repair(),
+                _ = repair.tick() => {
+                    self.inner.acknowledge(self.inner.unacknowledged()).await?;
+                    self.repair();
+                }
             }
         }
     }
@@ -415,7 +418,7 @@ impl Inner {
                 // They were checked before they were stored.
                 let _ = tally.acknowledge(&self.options.view, signed);
             }
-            tally.confirm(place);
+            tally.confirm(&self.options.view, place);
         }
         if let Some(own) = own.clone() {
             tally.add_own(&self.options.view, own);
@@ -461,7 +464,7 @@ impl Inner {
             for signed in acknowledgements {
                 let _ = tally.acknowledge(&self.options.view, signed);
             }
-            tally.confirm(place);
+            tally.confirm(&self.options.view, place);
         }
         Ok(tally)
     }

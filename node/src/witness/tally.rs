@@ -344,9 +344,16 @@ impl Tally {
         if self.confirmed.contains(place) { self.acknowledgements(place).count() } else { 0 }
     }
 
-    /// The acknowledgements of the leaf at `place`, of a quorum, are stored.
-    pub fn confirm(&mut self, place: usize) {
-        self.confirmed.insert(place);
+    /// The acknowledgements of the leaf at `place` are stored: if they are a quorum's, nothing more is to come.
+    pub fn confirm(&mut self, view: &View, place: usize) {
+        if self.acknowledgements(place).count() >= view.quorum().q() {
+            self.confirmed.insert(place);
+        }
+    }
+
+    /// Whether this member has acknowledged the leaf at `place`.
+    pub fn has_acknowledged(&self, place: usize, member: u16) -> bool {
+        self.acknowledged.get(&place).is_some_and(|held| held.contains_key(&member))
     }
 
     /// The leaf at `place`, if its certificate is stored.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::{Error, Inner};
-use crate::ledger::{Block, Exchange};
+use crate::ledger::{Block, Exchange, Exchanges as _};
 use crate::witness::metrics;
 use crate::witness::rules::{self, Contested, Outlook, Refusal};
 use crate::witness::store::Stated;
@@ -39,8 +39,8 @@ impl Inner {
             None => return Ok(()),
         };
         for leaf in unripe {
-            let last = self.options.ledger.exchange(&leaf.exchange)?;
-            if last.is_some_and(|last| last.leaf.round > leaf.round) {
+            let last = self.options.ledger.standing(&leaf.exchange)?;
+            if last.is_some_and(|last| last.round > leaf.round) {
                 self.supersede(sequence, &leaf);
             }
         }
@@ -67,7 +67,7 @@ impl Inner {
         }
     }
 
-    /// The acknowledgements that are stored for leaves of this entry.
+    /// The acknowledgements of leaves of this entry that are stored: those of a quorum, or the own one.
     pub(super) fn stored_acknowledgements(&self, block: &Block) -> Result<Vec<Quorum>, Error> {
         let mut quorums = Vec::new();
         let later = block.leaves.iter().enumerate().filter(|(_, leaf)| leaf.round > Round::FIRST);
@@ -77,9 +77,24 @@ impl Inner {
                 && stored.iter().all(|signed| signed.payload().leaf == leaf.hash())
             {
                 quorums.push((place, stored));
+            } else if let Some(own) = self.own_acknowledgement(leaf)?.filter(|_| self.handle_may_sign()) {
+                quorums.push((place, vec![own]));
             }
         }
         Ok(quorums)
+    }
+
+    /// The entries that have leaves of later rounds which are certified here and which this node has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> Vec<u64> {
+        let (tallies, own) = (self.tallies.lock(), self.options.index);
+        let lacking = tallies.values().filter(|tally| {
+            let mut waiting = tally.waiting().filter(|(place, _)| !tally.has_acknowledged(*place, own));
+            waiting.any(|(_, leaf)| {
+                let signed = self.store.signed(&leaf.exchange, leaf.round);
+                signed.is_ok_and(|signed| rules::may_acknowledge(&signed, leaf).is_ok())
+            })
+        });
+        lacking.map(|tally| tally.block().sequence).collect()
     }
 
     /// Acknowledges, with one sync, the certificates of later rounds that are stored for these entries, as far as that may
@@ -178,7 +193,7 @@ impl Inner {
         self.store.put_acknowledgements(&stored).await?;
         for (exchange, _) in quorums {
             if let Some(tally) = self.tallies.lock().get_mut(&exchange.sequence) {
-                tally.confirm(exchange.place as usize);
+                tally.confirm(view, exchange.place as usize);
             }
             self.ripened(exchange.sequence, [exchange.leaf.exchange]);
         }
