@@ -36,7 +36,7 @@ lint: setup
 # Alone on the machine, please.
 bench: build
 	tools/setup bench
-	$(CARGO) build --locked -p fairpost-tests --example etcd_load
+	$(CARGO) build --locked -p fairpost-tests --example etcd_load --example fill
 	tools/bench
 
 docs: setup

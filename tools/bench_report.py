@@ -144,6 +144,66 @@ def stages(report):
     return table(["what the nodes measure", "mean (ms)", "p50 (ms)", "p99 (ms)"], rows)
 
 
+def exchanges(count):
+    return f"{count:,}"
+
+
+def middle(values):
+    values = sorted(values)
+    half = len(values) // 2
+    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
+
+
+def growth(results):
+    """A row for each quantity: at the small cluster, at the large one, and their ratio, round by round."""
+    small, large = results["growth"]
+    clients = list(small["rounds"][0])
+    quantities = []
+    for count in clients:
+        quantities.append((count, "exchanges/s", lambda report: report["exchanges_per_second"], lambda value: f"{value:.0f}"))
+        quantities.append((count, "p50 (ms)", lambda report: report["latency_seconds"]["p50"], ms))
+        quantities.append((count, "p99 (ms)", lambda report: report["latency_seconds"]["p99"], ms))
+    resident = lambda report: max(node["resident_bytes"] or 0 for node in report["nodes"])
+    quantities.append((clients[0], "memory of a node (MB)", resident, lambda value: f"{value / 1e6:.0f}"))
+    rows = []
+    for count, what, value, show in quantities:
+        of = [[value(one[count]) for one in cluster["rounds"]] for cluster in (small, large)]
+        ratios = [after / before for before, after in zip(*of)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        rows.append([f"{what}, {count} client{'' if count == '1' else 's'}", *(show(middle(values)) for values in of), f"**{middle(ratios):.2f}**", spread])
+    header = ["median of the rounds", *(exchanges(cluster["exchanges"]) for cluster in (small, large)), "ratio", "in the rounds"]
+    return table(header, rows)
+
+
+def disk(results):
+    small, large = results["growth"]
+    header = ["exchanges", "filled in (s)", "disk of a node (MB)", "for each exchange (bytes)", "after the load (MB)", "exchanges then", "for each (bytes)"]
+    rows = []
+    for cluster in (small, large):
+        stored, after = cluster["exchanges"], cluster["exchanges"] + cluster["answered"]
+        row = [exchanges(stored), f"{cluster['filled_in_seconds']:.0f}", f"{cluster['disk_bytes'] / 1e6:.1f}", f"{cluster['disk_bytes'] / stored:.0f}"]
+        rows.append([*row, f"{cluster['disk_bytes_after'] / 1e6:.1f}", exchanges(after), f"{cluster['disk_bytes_after'] / after:.0f}"])
+    more = (large["disk_bytes"] - small["disk_bytes"]) / (large["exchanges"] - small["exchanges"])
+    return table(header, rows), more
+
+
+def grown(results):
+    small, large = results["growth"]
+    on_disk, more = disk(results)
+    return f"""## As it grows
+
+Two clusters run side by side: one has {exchanges(small["exchanges"])} exchanges stored when the load begins, the other {exchanges(large["exchanges"])}, with
+signatures, votes of a quorum and all evidence. The same load goes to one and the other by turns, {len(small["rounds"])} rounds, each beginning with
+another, so that what changes on the machine changes for both. The ratio is the larger one's number over the smaller one's in the same
+round.
+
+{growth(results)}
+On the disk there are the ledger, the witness's store and the log, which is purged and does not grow with the exchanges. Between the two, an
+exchange takes **{more:.0f} bytes** on each node, with all evidence.
+
+{on_disk}"""
+
+
 def page(results):
     one = min(results["fairpost"], key=lambda report: report["clients"])
     many = next((report for report in results["fairpost"] if report["clients"] == 64), results["fairpost"][-1])
@@ -187,6 +247,7 @@ trusted leader. The same number of members and clients, on the same disk, withou
 what a receipt and its NRO have. An exchange syncs three times on each node, a put once.
 
 {beside_etcd(results)}
+{grown(results)}
 ## How to measure
 
     make bench                                                   # this page

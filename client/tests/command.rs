@@ -7,8 +7,11 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use fairpost::sealed_mail::SealedMail;
 use fairpost_proto::ids::{Protocol, Verdict};
@@ -18,6 +21,20 @@ use fairpost_proto::terms::Address;
 use serde_json::Value;
 use support::Behaviour::{self, Dead, Honest, Unavailable};
 use support::{MAIL, World};
+
+/// No command takes so long.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+/// Kills a process that has not ended after a while, so that no test waits for ever; not any more once the answer is dropped.
+fn limit(process: &Child) -> Sender<()> {
+    let (id, (over, is_over)) = (process.id().to_string(), channel());
+    thread::spawn(move || {
+        if is_over.recv_timeout(ENOUGH) == Err(RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-KILL", &id]).status();
+        }
+    });
+    over
+}
 
 /// A folder with everything that the commands need, and the commands.
 struct Desk {
@@ -50,6 +67,7 @@ impl Desk {
             .unwrap();
         // A command that does not read closes the pipe.
         let _ = child.stdin.take().unwrap().write_all(input);
+        let _limit = limit(&child);
         child.wait_with_output().unwrap()
     }
 
@@ -303,6 +321,15 @@ fn fraud_is_proved_by_the_mail_and_by_nothing_less() {
     desk.seal("cmp2");
     desk.prove(Verdict::Released, Claim::Fraud);
     desk.expect(4, "verify --cluster cluster.trust proof --mail sealed.eml");
+    // Without the lock nothing of the content is seen: a claim of fraud is unproved, whether it is true or not.
+    for sealed in [desk.read("sealed.eml"), desk.world.garbage(Protocol::Cmp2)] {
+        desk.write("sealed.eml", &sealed);
+        let mut claim = desk.world.proof(&desk.sealed(), Verdict::Released, Claim::Fraud);
+        claim.disclosure = None;
+        desk.write("proof", &claim.to_bytes());
+        let found = desk.json(4, "verify -o json --cluster cluster.trust proof --mail sealed.eml");
+        assert_eq!((&found["valid"], &found["steps"][5]["result"]), (&false.into(), &"failed".into()));
+    }
 }
 
 const RECIPIENT: &str = "--identity recipient.id --cluster cluster.trust --timeout 2s sealed.eml";
@@ -354,6 +381,7 @@ async fn watch_says_undecided_and_then_the_verdict_one_line_each() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let limited = limit(&watching);
     let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
     let mut next = || lines.next().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     let first = next().unwrap();
@@ -362,6 +390,7 @@ async fn watch_says_undecided_and_then_the_verdict_one_line_each() {
     // Another sign of life may have come first.
     let last = std::iter::from_fn(next).last().unwrap();
     assert_eq!((&last["verdict"], &last["exchange"]), (&"refused".into(), &first["exchange"]));
+    drop(limited);
     assert_eq!(watching.wait().unwrap().code(), Some(0));
     let text = String::from_utf8(desk.expect(0, &format!("watch {SENDER}"))).unwrap();
     assert!(text.starts_with("refused: ") && text.lines().count() == 1, "{text}");

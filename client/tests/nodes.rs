@@ -202,11 +202,14 @@ async fn after_the_deadline_asking_brings_about_expired() {
     let client = client(&world, options());
     let made = fairpost::seal::Options { lifetime: Span::from_seconds(1), ..Default::default() };
     let mail = SealedMail::read(world.seal_with(made).1.as_slice()).unwrap();
-    let outcome = loop {
-        if let Some(outcome) = client.status(&world.sender, &mail).await.unwrap() {
-            break outcome;
+    let asking = async {
+        loop {
+            if let Some(outcome) = client.status(&world.sender, &mail).await.unwrap() {
+                return outcome;
+            }
         }
     };
+    let outcome = tokio::time::timeout(PATIENCE * 3, asking).await.unwrap();
     assert_eq!((outcome.verdict, outcome.evidence), (Verdict::Expired, None));
     let (_, report) = client.proof(&world.sender, &mail, Disclosure::Content).await.unwrap();
     assert_eq!(report.verdict, Verdict::Expired);

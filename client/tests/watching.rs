@@ -43,16 +43,19 @@ async fn undecided(watch: &mut Watch<'_>) {
 
 /// The verdict, whatever comes before it; and nothing comes after it.
 async fn decided(watch: &mut Watch<'_>) -> Outcome {
-    loop {
-        match timeout(ENOUGH, watch.next()).await.unwrap().unwrap() {
-            Some(Event::Undecided) => {}
-            Some(Event::Decided(outcome)) => {
-                assert!(watch.next().await.unwrap().is_none());
-                return outcome;
+    let waiting = async {
+        loop {
+            match watch.next().await.unwrap() {
+                Some(Event::Undecided) => {}
+                Some(Event::Decided(outcome)) => {
+                    assert!(watch.next().await.unwrap().is_none());
+                    return outcome;
+                }
+                None => panic!("the watch ended without a verdict"),
             }
-            None => panic!("the watch ended without a verdict"),
         }
-    }
+    };
+    timeout(ENOUGH, waiting).await.unwrap()
 }
 
 #[tokio::test]

@@ -169,8 +169,10 @@ pub struct Limits {
     pub first_request_millis: u64,
     /// The same for one that has had requests.
     pub idle_millis: u64,
-    /// How many parties may watch their exchanges at once.
+    /// How many streams may watch exchanges at once.
     pub watchers: usize,
+    /// How many of them may be of one party.
+    pub watchers_per_party: usize,
     /// How many commands are ordered in one entry.
     pub batch: usize,
 }
@@ -191,6 +193,7 @@ impl Default for Limits {
             first_request_millis: 10_000,
             idle_millis: 300_000,
             watchers: 4096,
+            watchers_per_party: 256,
             batch: 256,
         }
     }
@@ -212,6 +215,7 @@ impl Limits {
             first_request_millis,
             idle_millis,
             watchers,
+            watchers_per_party,
             batch,
         } = *self;
         let most = fairpost_proto::entry::MAX_COMMANDS;
@@ -234,6 +238,7 @@ impl Limits {
             ("connections_per_source", connections_per_source),
             ("handshakes", handshakes),
             ("watchers", watchers),
+            ("watchers_per_party", watchers_per_party),
         ];
         let zero = times.iter().find(|(_, value)| *value == 0).map(|(key, _)| key);
         let zero = zero.or_else(|| counts.iter().find(|(_, value)| *value == 0).map(|(key, _)| key));

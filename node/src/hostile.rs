@@ -23,6 +23,7 @@ use prost::Message;
 use crate::config::Config;
 use crate::ledger::tests::Memory as LedgerMemory;
 use crate::ledger::{Block, Exchange, State};
+use crate::machine::{IntakeError, Reading};
 use crate::membership::ShareFile;
 use crate::store::{
     self, Column, Database, Durability, Folder, Handle, Home, Identity, Ledger, Memory, Ops, Store, Writer,
@@ -62,6 +63,41 @@ fn records_of_the_ledger() {
         })
         .seed(exchange.to_bytes())
         .places(RECORDS),
+    ]);
+}
+
+/// Records as a snapshot brings them, each behind its length; the last one has what is there.
+fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (record, rest) = rest.split_at((u32::from_be_bytes(*length) as usize).min(rest.len()));
+        bytes = rest;
+        Some(record)
+    })
+}
+
+#[test]
+fn records_of_a_snapshot() {
+    let (ledger, retention) = (ledger(), World::new().view.parameters().retention);
+    let mut records = vec![
+        [&[3][..], &ledger.state.to_bytes()].concat(),
+        [&[1][..], &ledger.blocks[0].to_bytes()].concat(),
+    ];
+    for leaf in &ledger.blocks[0].leaves {
+        records.push([&[2][..], &ledger.exchanges[&leaf.exchange].to_bytes()].concat());
+    }
+    let framed = records.iter().flat_map(|record| {
+        let length = (record.len() as u32).to_be_bytes();
+        [&length[..], record].concat()
+    });
+    let read = move |bytes: &[u8]| -> Result<(), IntakeError> {
+        let mut records = split(bytes);
+        let mut reading = Reading::begin(records.next(), retention)?;
+        records.try_for_each(|record| reading.next(record).map(drop))?;
+        reading.finish().map(drop)
+    };
+    run(vec![
+        Target::new("snapshot-records", read).seed(framed.collect::<Vec<u8>>()).places(&["it is record "]),
     ]);
 }
 

@@ -17,6 +17,8 @@ use futures::future::BoxFuture;
 use prost::Message as _;
 use tracing::warn;
 
+#[cfg(test)]
+pub(crate) use self::intake::Reading;
 use self::intake::{BLOCK, EXCHANGE, STATE};
 pub use self::intake::{Error as IntakeError, Vouchers, describe};
 use crate::consensus::machine::{

@@ -60,6 +60,8 @@ const HEADERS: u32 = 16 * 1024;
 /// How many requests may be taken back before they are looked at, and how many this side may break off, before the
 /// connection is closed.
 const RESETS: usize = 256;
+/// How many entries without a certificate the witness keeps in memory: a few kilobytes each.
+const INCOMPLETE: usize = 4096;
 /// How many files the node may need for other things than connections of strangers: three databases, members.
 const FILES: usize = 1536;
 
@@ -221,6 +223,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             log: Arc::new(log.clone()),
             peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
             clock: clock::now,
+            incomplete: INCOMPLETE,
         },
         witness_store,
         standing,
@@ -321,7 +324,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ExchangeServer::new(ExchangeService::new(
                 contact.clone(),
                 Arc::clone(&admission),
-                Watchers::new(contact.clone(), config.limits.watchers, halted.clone()),
+                Watchers::new(contact.clone(), &config.limits, halted.clone()),
                 limit,
             ))
             .max_decoding_message_size(limits::PARTY_REQUEST),

@@ -11,6 +11,8 @@ use rand::RngCore as _;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use crate::within;
+
 /// The request that an honest party would sign now.
 pub fn request(cluster: ClusterId, method: Method, nro: &Signed<Nro>, evidence: Option<&[u8]>) -> Request {
     let mut nonce = [0; 16];
@@ -39,13 +41,16 @@ pub fn envelope(
 /// Calls a method that answers with an outcome; for the proof, see [`get_proof`].
 pub async fn call(node: &Channel, method: Method, message: PartyRequest) -> Result<Outcome, Status> {
     let mut client = ExchangeClient::new(node.clone());
-    let answer = match method {
-        Method::Redeem => client.redeem(message).await,
-        Method::Withdraw => client.withdraw(message).await,
-        Method::Refuse => client.refuse(message).await,
-        Method::Status | Method::Proof => client.get_status(message).await,
+    let asking = async {
+        match method {
+            Method::Redeem => client.redeem(message).await,
+            Method::Withdraw => client.withdraw(message).await,
+            Method::Refuse => client.refuse(message).await,
+            Method::Status | Method::Proof => client.get_status(message).await,
+        }
     };
-    answer.map(tonic::Response::into_inner)
+    let answer = within("an answer", asking).await;
+    answer.unwrap_or_else(|late| Err(Status::cancelled(late.to_string()))).map(tonic::Response::into_inner)
 }
 
 /// Asks one node for the parts of a proof.
@@ -56,7 +61,8 @@ pub async fn get_proof(
     nro: &Signed<Nro>,
 ) -> anyhow::Result<ProofParts> {
     let message = envelope(party, request(cluster, Method::Proof, nro, None), nro.bytes(), None)?;
-    Ok(ExchangeClient::new(node.clone()).get_proof(message).await?.into_inner())
+    let mut client = ExchangeClient::new(node.clone());
+    Ok(within("a proof", client.get_proof(message)).await??.into_inner())
 }
 
 /// Whether this node says that the exchange is undecided.

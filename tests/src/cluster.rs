@@ -8,7 +8,7 @@ use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use fairpost_api::tls::{ChannelOptions, Pin, Target, channel, client_config};
@@ -26,7 +26,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 /// How long anything in a test may take before the test has failed. Machines are shared and slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a process that was killed may take to be gone.
+const GONE: Duration = Duration::from_secs(20);
 /// How long to wait before a process that does not listen yet is tried again.
 const RETRY: Duration = Duration::from_millis(25);
 
@@ -215,13 +217,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills a node with SIGKILL, and returns when it is dead.
+    /// Kills a node with SIGKILL, and returns when it is dead. One that waits for a disk that hangs dies only once the disk
+    /// goes on: then this fails, after a while.
     pub fn kill(&mut self, index: usize) -> anyhow::Result<()> {
         let node = self.node(index)?;
         let mut process = node.process.take().context("the node does not run")?;
-        process.kill()?;
-        process.wait()?;
-        Ok(())
+        end(&mut process).with_context(|| format!("killing {}", node.name))
     }
 
     /// The id of a node's process, if it runs.
@@ -249,10 +250,9 @@ impl Cluster {
 
     /// Waits until a node's process has ended by itself.
     pub async fn ended(&mut self, index: usize) -> anyhow::Result<ExitStatus> {
-        let mut process = self.node(index)?.process.take().context("the node does not run")?;
-        within("a node's end", tokio::task::spawn_blocking(move || process.wait()))
-            .await??
-            .map_err(Into::into)
+        ensure!(self.node(index)?.process.is_some(), "the node does not run");
+        // The process stays this cluster's while it is waited for, so that it is killed if it never ends.
+        eventually("a node's end", async || self.has_ended(index).transpose()).await?
     }
 
     /// Stops a node as an operator would, with SIGTERM, and waits for its end.
@@ -270,10 +270,16 @@ impl Cluster {
     /// What a node's exporter says.
     pub async fn metrics(&self, index: usize) -> anyhow::Result<String> {
         let config = Config::load(&self.nodes.get(index).context("no such node")?.config)?;
-        let mut stream = TcpStream::connect(config.metrics_listen.context("no metrics")?).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
+        let address = config.metrics_listen.context("no metrics")?;
+        let asking = async {
+            let mut stream = TcpStream::connect(address).await?;
+            let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await?;
+            std::io::Result::Ok(text)
+        };
+        let text = within("a node's metrics", asking).await??;
         ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
         Ok(text)
     }
@@ -340,7 +346,7 @@ impl Cluster {
     /// How a node is.
     pub async fn status(&self, index: usize) -> anyhow::Result<NodeStatus> {
         let mut admin = AdminClient::new(self.operator_channel(index)?);
-        Ok(admin.get_node_status(GetNodeStatusRequest {}).await?.into_inner())
+        Ok(within("a node's status", admin.get_node_status(GetNodeStatusRequest {})).await??.into_inner())
     }
 
     /// The index of the node that leads.
@@ -366,7 +372,8 @@ impl Cluster {
     /// What a node's gRPC health service says of `service`; the empty name is the whole node.
     pub async fn health(&self, index: usize, service: &str) -> anyhow::Result<ServingStatus> {
         let mut health = HealthClient::new(self.channel(index)?);
-        let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await?;
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        let answer = within("a node's health", health.check(asked)).await??;
         Ok(answer.into_inner().status())
     }
 }
@@ -374,13 +381,24 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in &mut self.nodes {
-            if let Some(mut process) = node.process.take() {
-                // It may have ended by itself.
-                let _ = process.kill();
-                let _ = process.wait();
+            if let Some(mut process) = node.process.take()
+                && let Err(error) = end(&mut process)
+            {
+                eprintln!("{}: {error:#}", node.name);
             }
         }
     }
+}
+
+/// Kills a process, which may have ended by itself, and waits until it is gone; not for ever.
+fn end(process: &mut Child) -> anyhow::Result<()> {
+    process.kill()?;
+    let killed = Instant::now();
+    while process.try_wait()?.is_none() {
+        ensure!(killed.elapsed() < GONE, "process {} was killed and is there {GONE:?} later", process.id());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Below the ports that systems give to outgoing connections (Linux: from 32768 on): one of those could take a node's

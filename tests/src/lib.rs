@@ -14,7 +14,7 @@ pub mod world;
 
 pub use ask::{call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
-pub use command::{Ended, run};
+pub use command::{Ended, ended, run};
 pub use fill::{Filled, Filling, bytes_in, fill, open_ledger};
 pub use measured::{Measured, measure};
 pub use people::{Fraud, People, certified, mail, open, prove};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -13,6 +13,8 @@ use crate::binary;
 
 /// How often the process is looked at.
 const OFTEN: Duration = Duration::from_millis(2);
+/// How long it may take. It may have gigabytes to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a command ended that was measured.
 #[derive(Debug)]
@@ -50,12 +52,17 @@ pub fn measure<A: AsRef<OsStr>>(
         scope.spawn(move || stdin.map(|mut stdin| io::copy(&mut input, &mut stdin)));
         let copied = scope.spawn(move || stdout.map(|mut stdout| io::copy(&mut stdout, &mut output)));
         let said = scope.spawn(move || stderr.map(io::read_to_string));
-        let mut peak = 0;
+        let (mut peak, started, mut killed) = (0, Instant::now(), false);
         // The kernel keeps the highest mark, so that only what comes after the last look is missed.
         let code = loop {
             peak = peak.max(high_water_mark(&status).unwrap_or(0));
             if let Some(ended) = process.try_wait()? {
                 break ended.code();
+            }
+            if started.elapsed() > PATIENCE && !killed {
+                eprintln!("{name} had not ended after {PATIENCE:?} and is killed");
+                process.kill()?;
+                killed = true;
             }
             std::thread::sleep(OFTEN);
         };

@@ -14,7 +14,7 @@ use fairpost_api::v1::command_result::Kind;
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{Command, Demand};
 use fairpost_proto::evidence::{self, Nro};
-use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::ids::{ExchangeId, KeyId, Timestamp, Verdict};
 use fairpost_proto::leaf::Round;
 use fairpost_proto::request::{self, Method};
 use fairpost_proto::view::View;
@@ -41,6 +41,8 @@ pub struct Admitted {
     pub exchange: ExchangeId,
     /// The NRO that came with it.
     pub nro: Signed<Nro>,
+    /// The key that signed the request.
+    pub party: KeyId,
     /// This node's time.
     pub now: Timestamp,
 }
@@ -79,10 +81,11 @@ impl Contact {
         let now = clock::now();
         let nro =
             evidence::check_nro(&self.view, nro, now).map_err(|fault| error::evidence("nro", &fault))?;
-        request::check(&self.view, method, signed, &nro, evidence, now)
+        let request = request::check(&self.view, method, signed, &nro, evidence, now)
             .map_err(|fault| error::request(&fault))?;
         metrics::stage("admit", started.elapsed());
-        Ok(Admitted { exchange: nro.payload().terms.exchange(), nro, now })
+        let party = request.signer().leaf_key().key_id();
+        Ok(Admitted { exchange: nro.payload().terms.exchange(), nro, party, now })
     }
 
     /// Brings about a verdict, or finds the one that stands.

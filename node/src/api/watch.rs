@@ -14,7 +14,8 @@
 //!
 //! # Guarantees
 //!
-//! - A watcher costs a place of [`Watchers`], which are counted; above that the call is turned away.
+//! - A watcher costs a place of [`Watchers`], which are counted, for each party and in all; above that the call is turned
+//!   away. A party is the key that signed: no number of connections or addresses gives it more places.
 //! - A stream ends after `LONGEST`, and when the node is told to stop: the caller then signs anew.
 //! - A caller that goes away takes its place, its waiter and its timers with it: the stream owns all of them, and no task
 //!   is left.
@@ -23,11 +24,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairpost_api::tls::{Place, Places};
 use fairpost_api::v1::Outcome;
-use fairpost_proto::ids::{Timestamp, Verdict};
+use fairpost_proto::ids::{KeyId, Timestamp, Verdict};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tonic::{Code, Status};
 
@@ -35,6 +37,7 @@ use super::contact::{Admitted, Contact};
 use super::error;
 use super::exchange::outcome;
 use crate::clock;
+use crate::config::Limits;
 use crate::ledger::Exchange;
 use crate::store::VerifiedToken;
 use crate::witness::service::halted;
@@ -51,16 +54,15 @@ const LONGEST: Duration = Duration::from_secs(240);
 /// The places for those who watch.
 pub struct Watchers {
     contact: Contact,
-    most: usize,
-    places: Arc<Semaphore>,
+    places: Seats,
     halted: watch::Receiver<bool>,
 }
 
 impl Watchers {
-    /// So many places, until `halted`.
-    pub fn new(contact: Contact, most: usize, halted: watch::Receiver<bool>) -> Self {
-        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self { contact, most, places, halted }
+    /// The places that `limits` gives, until `halted`.
+    pub fn new(contact: Contact, limits: &Limits, halted: watch::Receiver<bool>) -> Self {
+        let places = Seats::new(limits.watchers_per_party, limits.watchers);
+        Self { contact, places, halted }
     }
 
     /// Watches the exchange of a request that was admitted.
@@ -68,10 +70,7 @@ impl Watchers {
         &self,
         admitted: Admitted,
     ) -> Result<BoxStream<'static, Result<Outcome, Status>>, Status> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_full| {
-            let most = self.most;
-            error::overloaded(&format!("{most} watch at this node, and that is its limit"), RETRY)
-        })?;
+        let place = self.places.take(admitted.party).map_err(|full| error::overloaded(&full, RETRY))?;
         let stands = self.contact.stands(&admitted.exchange)?;
         let now = Instant::now();
         let mut signs = interval_at(now, SIGN_OF_LIFE);
@@ -88,6 +87,31 @@ impl Watchers {
     }
 }
 
+/// Places, of which each party has some at most.
+struct Seats {
+    each: usize,
+    all: usize,
+    places: Arc<Places<KeyId>>,
+}
+
+impl Seats {
+    fn new(each: usize, all: usize) -> Self {
+        Self { each, all, places: Places::new(each, all) }
+    }
+
+    /// A place for this party, or what is full.
+    fn take(&self, party: KeyId) -> Result<Place<KeyId>, String> {
+        let Self { each, all, places } = self;
+        places.take(party).ok_or_else(|| {
+            if places.taken() >= *all {
+                format!("{all} watch at this node, and that is its limit")
+            } else {
+                format!("this key watches {each} times at this node, and that is the limit for one key")
+            }
+        })
+    }
+}
+
 type Decided = (Exchange, VerifiedToken);
 
 /// One who watches.
@@ -98,7 +122,7 @@ struct Watching {
     signs: Interval,
     end: Instant,
     halted: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place<KeyId>,
 }
 
 impl Watching {
@@ -170,5 +194,19 @@ mod tests {
         assert_eq!(until(at(1500), at(1000)), Duration::from_millis(500));
         assert_eq!(until(at(1000), at(1000)), Duration::ZERO);
         assert_eq!(until(at(1000), at(1001)), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_party_can_not_take_the_places_of_others() {
+        let seats = Seats::new(2, 3);
+        let [one, other, third] = [[1; 32], [2; 32], [3; 32]].map(KeyId::new);
+        let mine = [seats.take(one).unwrap(), seats.take(one).unwrap()];
+        let full = seats.take(one).unwrap_err();
+        assert!(full.contains("2 times") && full.contains("one key"), "{full}");
+        let theirs = seats.take(other).expect("a place that one party can't have");
+        let full = seats.take(third).unwrap_err();
+        assert!(full.contains("3 watch at this node"), "{full}");
+        drop((mine, theirs));
+        assert!(seats.take(one).is_ok(), "a place is free again when its watcher has gone");
     }
 }

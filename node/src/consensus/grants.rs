@@ -206,8 +206,11 @@ impl Grants {
         }
         let (candidate, term) = (vote.leader_id.node_id, vote.leader_id.term);
         let mut list = Reader::new(shown.clone());
-        let grants = read_list(&mut list).and_then(|grants| list.end().map(|()| grants));
-        let grants = grants.map_err(|error| Violation::Grant(error.to_string()))?;
+        let mut read = || match shown.is_empty() {
+            true => Ok(BTreeMap::new()),
+            false => read_list(&mut list).and_then(|grants| list.end().map(|()| grants)),
+        };
+        let grants = read().map_err(|error| Violation::Grant(error.to_string()))?;
         for (voter, grant) in &grants {
             self.holds(candidate, term, *voter, grant)?;
         }

@@ -72,11 +72,6 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Of a message that shows nothing.
-    pub(super) fn plain(time: Timestamp) -> Self {
-        Self { time, shown: Bytes::new() }
-    }
-
     /// The message behind this.
     pub(super) fn before(&self, message: &Bytes) -> Result<Bytes, Error> {
         let mut to = BytesMut::with_capacity(FRONT_BYTES + self.shown.len() + message.len());
@@ -89,11 +84,15 @@ impl Front {
     /// What stands in front, and the message.
     pub(super) fn split(bytes: Bytes) -> Result<(Self, Bytes), Error> {
         let mut from = Reader::new(bytes);
+        let front = Self::read(&mut from).map_err(|error| error.located(from.position()))?;
+        Ok((front, from.rest()))
+    }
+
+    fn read(from: &mut Reader) -> Result<Self, Error> {
         let millis = from.u64()?;
         let time = Timestamp::from_millis(millis).ok_or(Error::Time { found: millis })?;
         let length = from.u32()?;
-        let shown = from.take(length.into())?;
-        Ok((Self { time, shown }, from.rest()))
+        Ok(Self { time, shown: from.take(length.into())? })
     }
 }
 
@@ -290,7 +289,8 @@ mod tests {
         let whole = front.before(&message).unwrap();
         assert_eq!(Front::split(whole.clone()), Ok((front, message)));
         for end in 0..FRONT_BYTES + 6 {
-            assert!(matches!(Front::split(whole.slice(..end)), Err(Error::Short { .. })), "{end}");
+            let cut = Front::split(whole.slice(..end)).map_err(Error::problem);
+            assert!(matches!(cut, Err(Error::Short { .. })), "{end}: {cut:?}");
         }
     }
 

@@ -44,6 +44,16 @@ const DIGEST_BYTES: usize = 32;
 /// Why a snapshot is not one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// Something is wrong at a place.
+    #[error("{problem}; it is in part {part} of the snapshot, at byte {at}")]
+    At {
+        /// Where that part begins.
+        at: u64,
+        /// Which one it is: the records count from 1, and the end after them.
+        part: u64,
+        /// What is wrong.
+        problem: Box<Error>,
+    },
     /// A record is too large.
     #[error("a record of the snapshot has {found} bytes, at most {expected} are taken")]
     TooLarge {
@@ -71,6 +81,17 @@ pub enum Error {
         /// The digest of its bytes, hexadecimal.
         found: String,
     },
+}
+
+impl Error {
+    /// What is wrong, wherever it is.
+    #[cfg(test)]
+    pub(super) fn problem(self) -> Self {
+        match self {
+            Self::At { problem, .. } => *problem,
+            other => other,
+        }
+    }
 }
 
 /// A snapshot as Raft hands it around.
@@ -183,6 +204,8 @@ pub(super) struct Unpacker {
     bytes: BytesMut,
     digest: Sha256,
     records: u64,
+    /// How many bytes the pieces had that came out.
+    at: u64,
     ended: bool,
 }
 
@@ -194,6 +217,16 @@ impl Unpacker {
 
     /// The next piece; none if more must come first.
     pub(super) fn next(&mut self) -> Result<Option<Piece>, Error> {
+        let (at, part) = (self.at, self.part());
+        self.piece().map_err(|problem| located(at, part, problem))
+    }
+
+    /// Which part comes next.
+    const fn part(&self) -> u64 {
+        self.records.saturating_add(1)
+    }
+
+    fn piece(&mut self) -> Result<Option<Piece>, Error> {
         let Some(kind) = self.bytes.first().copied() else { return Ok(None) };
         if self.ended {
             return Err(codec::Error::Trailing { found: self.bytes.len() }.into());
@@ -207,14 +240,14 @@ impl Unpacker {
 
     /// Says that nothing more will come.
     pub(super) fn finish(self) -> Result<(), Error> {
-        match (self.ended, self.bytes.len()) {
-            (true, 0) => Ok(()),
-            (true, found) => Err(codec::Error::Trailing { found }.into()),
+        let problem = match (self.ended, self.bytes.len()) {
+            (true, 0) => return Ok(()),
+            (true, found) => codec::Error::Trailing { found },
             (false, found) => {
-                let needed = found.saturating_add(1) as u64;
-                Err(codec::Error::Short { expected: needed, found: found as u64 }.into())
+                codec::Error::Short { expected: found.saturating_add(1) as u64, found: found as u64 }
             }
-        }
+        };
+        Err(located(self.at, self.part(), problem.into()))
     }
 
     fn record(&mut self) -> Result<Option<Piece>, Error> {
@@ -230,6 +263,7 @@ impl Unpacker {
         }
         let mut record = self.bytes.split_to(RECORD_HEAD.saturating_add(found));
         self.digest.update(&record);
+        self.at = self.at.saturating_add(record.len() as u64);
         record.advance(RECORD_HEAD);
         self.records = self.records.saturating_add(1);
         Ok(Some(Piece::Record(record.freeze())))
@@ -242,6 +276,7 @@ impl Unpacker {
         }
         let before = self.bytes.split_to(BEFORE);
         let digest = self.bytes.split_to(DIGEST_BYTES);
+        self.at = self.at.saturating_add((BEFORE + DIGEST_BYTES) as u64);
         self.digest.update(&before);
         let mut reader = Reader::new(before.freeze());
         reader.u8()?;
@@ -256,6 +291,10 @@ impl Unpacker {
         self.ended = true;
         Ok(Some(Piece::End))
     }
+}
+
+fn located(at: u64, part: u64, problem: Error) -> Error {
+    Error::At { at, part, problem: Box::new(problem) }
 }
 
 #[cfg(test)]
@@ -277,22 +316,30 @@ pub(super) mod tests {
         bytes
     }
 
-    /// The records of these bytes, pushed in parts of this size.
-    fn unpacked(bytes: &[u8], part: usize) -> Result<Vec<Bytes>, Error> {
-        let (mut unpacker, mut records) = (Unpacker::default(), Vec::new());
-        let mut ended = false;
+    /// Hands the records of these bytes, pushed in parts of this size, to `take`; whether there was an end.
+    pub(in crate::consensus) fn unpack(
+        bytes: &[u8],
+        part: usize,
+        mut take: impl FnMut(Bytes),
+    ) -> Result<(), Error> {
+        let (mut unpacker, mut ended) = (Unpacker::default(), false);
         for part in bytes.chunks(part) {
             unpacker.push(part);
             while let Some(piece) = unpacker.next()? {
                 match piece {
-                    Piece::Record(record) => records.push(record),
+                    Piece::Record(record) => take(record),
                     Piece::End => ended = true,
                 }
             }
         }
         unpacker.finish()?;
-        assert!(ended);
-        Ok(records)
+        assert!(ended, "taken without an end");
+        Ok(())
+    }
+
+    fn unpacked(bytes: &[u8], part: usize) -> Result<Vec<Bytes>, Error> {
+        let mut records = Vec::new();
+        unpack(bytes, part, |record| records.push(record)).map(|()| records)
     }
 
     #[test]
@@ -316,7 +363,8 @@ pub(super) mod tests {
             assert!(unpacked(&whole[..place], 7).is_err(), "cut at {place}");
         }
         let long = [&whole[..], b"x"].concat();
-        let trailing = Error::Malformed(codec::Error::Trailing { found: 1 });
+        let problem = Box::new(Error::Malformed(codec::Error::Trailing { found: 1 }));
+        let trailing = Error::At { at: whole.len() as u64, part: 3, problem };
         assert_eq!(unpacked(&long, 1), Err(trailing.clone()));
         assert_eq!(unpacked(&long, 1000), Err(trailing));
     }
@@ -324,7 +372,7 @@ pub(super) mod tests {
     #[test]
     fn a_record_left_out_is_noticed() {
         let whole = packed(&[b"one", b"two"]);
-        let found = unpacked(&whole[RECORD_HEAD + 3..], 1000);
+        let found = unpacked(&whole[RECORD_HEAD + 3..], 1000).map_err(Error::problem);
         assert_eq!(found, Err(Error::Count { expected: 2, found: 1 }));
     }
 
@@ -334,6 +382,22 @@ pub(super) mod tests {
         let found = MAX_RECORD + 1;
         assert!(packer.add(&vec![0; found]).is_err());
         let head = [&[RECORD][..], &(found as u32).to_be_bytes()].concat();
-        assert_eq!(unpacked(&head, 1), Err(Error::TooLarge { expected: MAX_RECORD, found }));
+        let refused = unpacked(&[packed(&[b"one"])[..8].to_vec(), head].concat(), 1).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a record of the snapshot has 4194305 bytes, at most 4194304 are taken; it is in part 2 of the snapshot, at byte 8"
+        );
+        assert_eq!(refused.problem(), Error::TooLarge { expected: MAX_RECORD, found });
+    }
+
+    #[test]
+    fn however_long_it_is_only_a_few_records_and_chunks_are_held() {
+        let long = packed(&vec![&[7; 100_000][..]; 400]);
+        let (mut count, mut worst) = (0, 0);
+        for part in [5000, CHUNK_BYTES] {
+            worst = fairpost_hostile::peak(|| unpack(&long, part, |_| count += 1).unwrap()).max(worst);
+        }
+        assert_eq!(count, 800);
+        assert!(worst < 4 * CHUNK_BYTES as u64, "{worst} bytes were held for a snapshot of {}", long.len());
     }
 }

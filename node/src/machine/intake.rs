@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fairpost_proto::ids::{ExchangeId, Timestamp};
+use fairpost_proto::ids::{ExchangeId, Span, Timestamp};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
@@ -28,7 +28,7 @@ use tracing::{error, info};
 
 use crate::clock;
 use crate::consensus::machine::{self, Applied, Records};
-use crate::ledger::{self, Rebuild, Root};
+use crate::ledger::{self, Exchange, Rebuild, Root, State, Verified};
 use crate::store::{self, Ledger, Ready, Staging};
 use crate::witness::service::Received;
 use crate::witness::vouch;
@@ -51,6 +51,14 @@ pub trait Vouchers: Send + Sync + 'static {
 /// Why a snapshot is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A record does not hold.
+    #[error("{problem}; it is record {record} of the snapshot")]
+    At {
+        /// Which one it is: the state is the first.
+        record: u64,
+        /// What is wrong.
+        problem: Box<Error>,
+    },
     /// It broke off.
     #[error(transparent)]
     Sender(#[from] machine::Error),
@@ -125,13 +133,8 @@ pub(super) async fn take(options: &Options<'_>, applied: Applied, records: Recor
 
 async fn verify(options: &Options<'_>, applied: Applied, mut records: Records) -> Result<Ready, Error> {
     let (view, ledger) = (options.view, options.ledger);
-    let first = records.next().await?;
-    let state = match first.as_ref().and_then(|record| record.split_first()) {
-        Some((&STATE, state)) => state,
-        other => return Err(Error::Kind { expected: "the state", found: other.map(|(kind, _)| *kind) }),
-    };
-    let rebuild = Rebuild::toward(state, view.parameters().retention)?;
-    let (aim, expected, found) = (rebuild.aim(), clock::now(), rebuild.state().time);
+    let reading = Reading::begin(records.next().await?.as_deref(), view.parameters().retention)?;
+    let (aim, expected, found) = (reading.rebuild.aim(), clock::now(), reading.rebuild.state().time);
     if found > expected.plus(view.parameters().skew) {
         return Err(Error::Ahead { expected, found });
     }
@@ -150,7 +153,7 @@ async fn verify(options: &Options<'_>, applied: Applied, mut records: Records) -
         "a quorum has signed the log of a snapshot: taking it in"
     );
     let mut intake =
-        Intake { rebuild, staging: ledger.stage().await?, ledger: ledger.clone(), own: own.sequence };
+        Intake { reading, staging: ledger.stage().await?, ledger: ledger.clone(), own: own.sequence };
     let work = move || {
         let runtime = runtime::Handle::current();
         while let Some(record) = records.blocking_next()? {
@@ -159,11 +162,11 @@ async fn verify(options: &Options<'_>, applied: Applied, mut records: Records) -
         Ok(intake)
     };
     let stopped = |_| machine::Error::new("taking a snapshot", "the node stops");
-    let Intake { rebuild, staging, .. } =
+    let Intake { reading, staging, .. } =
         tokio::task::spawn_blocking(work).await.map_err(stopped)?.inspect_err(|error: &Error| {
             info!(%error, "a snapshot is refused");
         })?;
-    let state = rebuild.finish()?;
+    let state = reading.finish()?;
     Ok(staging.finish(applied.position, applied.membership, state).await?)
 }
 
@@ -183,9 +186,62 @@ async fn vouched(options: &Options<'_>, root: Root) -> Result<(), Error> {
     }
 }
 
+/// A record that holds, by all that came before it.
+pub(crate) enum Step {
+    /// A block.
+    Block(Verified),
+    /// An exchange of the last block.
+    Exchange(Exchange),
+}
+
+/// The records of a snapshot, one by one: what can be said of them without a disk.
+pub(crate) struct Reading {
+    rebuild: Rebuild,
+    /// How many records came.
+    records: u64,
+}
+
+impl Reading {
+    /// Begins with the first record.
+    pub(crate) fn begin(first: Option<&[u8]>, retention: Span) -> Result<Self, Error> {
+        let rebuild = match first.and_then(<[u8]>::split_first) {
+            Some((&STATE, state)) => Rebuild::toward(state, retention).map_err(Error::Record),
+            other => Err(Error::Kind { expected: "the state", found: other.map(|(kind, _)| *kind) }),
+        };
+        Ok(Self { rebuild: rebuild.map_err(|problem| problem.in_record(1))?, records: 1 })
+    }
+
+    /// Takes the next record.
+    pub(crate) fn next(&mut self, record: &[u8]) -> Result<Step, Error> {
+        self.records = self.records.saturating_add(1);
+        let step = match record.split_first() {
+            Some((&BLOCK, bytes)) => self.rebuild.block(bytes).map(Step::Block).map_err(Error::Record),
+            Some((&EXCHANGE, bytes)) => {
+                self.rebuild.exchange(bytes).map(Step::Exchange).map_err(Error::Record)
+            }
+            other => {
+                Err(Error::Kind { expected: "a block or an exchange", found: other.map(|(kind, _)| *kind) })
+            }
+        };
+        step.map_err(|problem| problem.in_record(self.records))
+    }
+
+    /// Says that nothing more comes.
+    pub(crate) fn finish(self) -> Result<State, Error> {
+        let records = self.records;
+        self.rebuild.finish().map_err(|problem| Error::Record(problem).in_record(records))
+    }
+}
+
+impl Error {
+    fn in_record(self, record: u64) -> Self {
+        Self::At { record, problem: Box::new(self) }
+    }
+}
+
 /// A snapshot half taken in.
 struct Intake {
-    rebuild: Rebuild,
+    reading: Reading,
     staging: Staging,
     ledger: Ledger,
     /// The last entry in the own ledger.
@@ -194,9 +250,8 @@ struct Intake {
 
 impl Intake {
     async fn record(&mut self, record: &Bytes) -> Result<(), Error> {
-        match record.split_first() {
-            Some((&BLOCK, bytes)) => {
-                let verified = self.rebuild.block(bytes)?;
+        match self.reading.next(record)? {
+            Step::Block(verified) => {
                 let found = Root::from(&verified.block);
                 if found.sequence <= self.own
                     && let Some(own) = self.ledger.block(found.sequence)?
@@ -206,17 +261,13 @@ impl Intake {
                 }
                 Ok(self.staging.put_block(&verified).await?)
             }
-            Some((&EXCHANGE, bytes)) => {
-                let exchange = self.rebuild.exchange(bytes)?;
+            Step::Exchange(exchange) => {
                 let Leaf { exchange: id, round: found, .. } = exchange.leaf;
                 let last = self.staging.round(&id)?;
                 if last.map_or(Some(Round::FIRST), Round::next) != Some(found) {
                     return Err(Error::Round { exchange: id, last, found });
                 }
                 Ok(self.staging.put_exchange(&exchange).await?)
-            }
-            other => {
-                Err(Error::Kind { expected: "a block or an exchange", found: other.map(|(kind, _)| *kind) })
             }
         }
     }

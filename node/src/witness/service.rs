@@ -111,6 +111,9 @@ pub struct Options {
     pub peers: Arc<dyn Peers>,
     /// This node's clock.
     pub clock: fn() -> Timestamp,
+    /// How many entries' tallies may be in memory that lack a certificate. Beyond that the oldest are dropped for which nobody
+    /// waits; whoever asks for one again has its votes collected anew.
+    pub incomplete: usize,
 }
 
 struct Inner {
@@ -277,6 +280,8 @@ impl Service {
         }
         self.count(early)?;
         self.certify(next..=end).await?;
+        // Also where nothing was certified: that is what has to be bounded.
+        self.inner.forget();
         Ok(end + 1)
     }
 
@@ -341,15 +346,17 @@ impl Service {
             tally.waiting().next().is_some()
                 || !tally.missing(view).is_empty() && tally.unripe().next().is_some()
         });
-        let mut asks: Vec<u64> = lacking.map(|tally| tally.block().sequence).collect();
+        let mut asks: Vec<(bool, u64)> =
+            lacking.map(|tally| (self.inner.is_awaited(tally), tally.block().sequence)).collect();
         drop(tallies);
-        // The newest first, so that old ones for which a member is gone do not take all places.
-        asks.sort_unstable_by_key(|sequence| std::cmp::Reverse(*sequence));
+        // What somebody waits for first, however old; then the newest, so that old ones for which a member is gone do not take
+        // all places.
+        asks.sort_unstable_by_key(|ask| std::cmp::Reverse(*ask));
         asks.truncate(BATCH);
         // Who has voted is asked, too: it may have the votes of those who can't be reached.
         let own = self.inner.options.index;
         let others: Vec<u16> = (0..view.quorum().n() as u16).filter(|index| *index != own).collect();
-        for sequence in asks {
+        for (_, sequence) in asks {
             self.inner.options.peers.ask(others.clone(), sequence);
         }
     }
@@ -498,17 +505,37 @@ impl Inner {
         }
     }
 
-    /// Drops complete tallies from memory, the oldest first, down to [`KEPT`].
+    /// Whether somebody waits for a certificate of this entry.
+    fn is_awaited(&self, tally: &Tally) -> bool {
+        tally.block().leaves.iter().any(|leaf| self.waiting.any(&leaf.exchange))
+    }
+
+    /// Drops tallies from memory, the oldest first: complete ones down to [`KEPT`], and of the others, for which nobody waits, as
+    /// many as are too many.
     fn forget(&self) {
         let mut tallies = self.tallies.lock();
-        if tallies.len() <= 2 * KEPT {
+        let most = self.options.incomplete;
+        if tallies.len() <= (2 * KEPT).min(most) {
             return;
         }
-        let complete = tallies.iter().filter(|(_, tally)| tally.is_complete());
-        let mut complete: Vec<u64> = complete.map(|(sequence, _)| *sequence).collect();
-        complete.sort_unstable();
+        let (mut complete, mut incomplete): (Vec<u64>, Vec<u64>) =
+            tallies.keys().partition(|sequence| tallies.get(sequence).is_some_and(Tally::is_complete));
         let mut since = self.since.lock();
-        for sequence in complete.iter().take(tallies.len() - KEPT) {
+        if tallies.len() > 2 * KEPT {
+            complete.sort_unstable();
+            for sequence in complete.iter().take(tallies.len() - KEPT) {
+                tallies.remove(sequence);
+                since.remove(sequence);
+            }
+        }
+        let beyond = incomplete.len().saturating_sub(most);
+        if beyond == 0 {
+            return;
+        }
+        incomplete.sort_unstable();
+        // Who has just begun to wait looks for the tally under this lock, and takes it up again.
+        incomplete.retain(|sequence| tallies.get(sequence).is_some_and(|tally| !self.is_awaited(tally)));
+        for sequence in incomplete.iter().take(beyond) {
             tallies.remove(sequence);
             since.remove(sequence);
         }

@@ -50,9 +50,9 @@ struct Net {
     asked: Mutex<Vec<(u16, u16)>>,
     /// Members that first see every entry later than the skew allows.
     late: Mutex<Vec<u16>>,
-    /// The members' machines, and when each entry was stamped.
+    /// The members' machines, and when each entry was first seen by those that are not late.
     machines: Mutex<Vec<(LedgerMachine, Ledger)>>,
-    stamped: Mutex<Vec<Timestamp>>,
+    seen: Mutex<Vec<Timestamp>>,
     /// Held by whoever orders.
     ordering: tokio::sync::Mutex<Option<State>>,
     /// How many rounds were ordered.
@@ -61,16 +61,16 @@ struct Net {
 
 impl Net {
     /// Every member's log gets an entry with this command.
-    async fn order(&self, world: &World, command: impl Clone + Into<Command>) -> CommandResult {
+    async fn order(&self, world: &World, command: impl Clone + Into<Command>, late: Span) -> CommandResult {
         let mut ordering = self.ordering.lock().await;
         let machines = self.machines.lock().clone();
         let state = ordering.take().unwrap_or_else(State::empty);
         let time = after(10).max(state.time);
         let entry = Bytes::from(world.entry(0, &state, time, &[command]));
         let index = {
-            let mut stamped = self.stamped.lock();
-            stamped.push(time);
-            stamped.len() as u64
+            let mut seen = self.seen.lock();
+            seen.push(time.plus(late));
+            seen.len() as u64
         };
         let mut outcome = Bytes::new();
         for (machine, ledger) in machines {
@@ -91,9 +91,9 @@ struct Sight {
 
 impl FirstSeen for Sight {
     fn first_seen(&self, index: u64) -> Option<Timestamp> {
-        let stamped = self.net.stamped.lock().get(index as usize - 1).copied()?;
+        let seen = self.net.seen.lock().get(index as usize - 1).copied()?;
         let late = self.net.late.lock().contains(&self.own);
-        Some(if late { stamped.plus(Span::from_seconds(11)) } else { stamped })
+        Some(if late { seen.plus(Span::from_seconds(11)) } else { seen })
     }
 }
 
@@ -167,7 +167,7 @@ impl Others for Link {
             if !reaches {
                 return Err("not reached".into());
             }
-            let result = net.order(&world, command).await;
+            let result = net.order(&world, command, Span::from_millis(0)).await;
             if result.kind() == Kind::Decided {
                 *net.rounds.lock() += 1;
                 return Ok(());
@@ -241,12 +241,17 @@ fn share_file(folder: &Path, world: &World, index: usize) -> ShareFile {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::keeping(4096).await
+    }
+
+    /// Members that keep so many incomplete tallies in memory.
+    async fn keeping(incomplete: usize) -> Self {
         let (world, net) = (Arc::new(World::new()), Arc::new(Net::default()));
         let view = Arc::new(world.view.clone());
         let (stop, stopped) = watch::channel(false);
         let mut members = Vec::new();
         for index in 0..MEMBERS {
-            members.push(member(&world, &view, &net, index, stopped.clone()).await);
+            members.push(member(&world, &view, &net, index, incomplete, stopped.clone()).await);
         }
         net.handles.lock().extend(members.iter().map(|member| member.witness.clone()));
         Self { world, net, members, _stop: stop }
@@ -254,8 +259,24 @@ impl Cluster {
 
     /// Every member's log gets an entry with the command for this verdict.
     async fn order(&self, number: u8, verdict: Verdict) -> ExchangeId {
-        self.net.order(&self.world, self.world.command(number, verdict)).await;
+        self.order_seen(number, verdict, Span::from_millis(0)).await
+    }
+
+    /// The same, for an entry that all see only so long after it was stamped.
+    async fn order_seen(&self, number: u8, verdict: Verdict, late: Span) -> ExchangeId {
+        self.net.order(&self.world, self.world.command(number, verdict), late).await;
         self.world.nro(number).payload().terms.exchange()
+    }
+
+    /// Waits until this member has voted on all that was ordered.
+    async fn voted(&self, member: usize) {
+        let last = self.members[0].ledger.state().sequence;
+        let voted = async {
+            while self.members[member].witness.voted().unwrap() < last {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), voted).await.expect("votes in time");
     }
 
     async fn token(&self, member: usize, exchange: &ExchangeId) -> Result<Verdict, Error> {
@@ -275,6 +296,7 @@ async fn member(
     view: &Arc<View>,
     net: &Arc<Net>,
     index: usize,
+    incomplete: usize,
     stop: watch::Receiver<bool>,
 ) -> Member {
     let folder = tempfile::tempdir().unwrap();
@@ -294,6 +316,7 @@ async fn member(
         log: Arc::new(Sight { net: Arc::clone(net), own: index as u16 }),
         peers: Arc::new(link()),
         clock: || after(20),
+        incomplete,
     };
     let (service, witness) = Service::new(options, store, standing);
     tokio::spawn(service.run(stop.clone()));
@@ -415,6 +438,37 @@ async fn an_old_exchange_is_found_at_once_however_many_came_since() {
         let at_once = tokio::time::timeout(Duration::from_secs(5), witness.certified(&old)).await;
         at_once.expect("an exchange that was certified long ago").unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_too_few_vote_for_takes_no_more_memory_than_it_may_and_is_completed_when_somebody_asks() {
+    const INCOMPLETE: usize = 80;
+    let cluster = Cluster::keeping(INCOMPLETE).await;
+    *cluster.net.lost.lock() = vec![1, 2, 3];
+    let (oldest, old) = (cluster.order(1, Verdict::Released).await, cluster.order(2, Verdict::Refused).await);
+    let witness = cluster.members[0].witness.clone();
+    let waiting = {
+        let (witness, oldest) = (witness.clone(), oldest);
+        tokio::spawn(async move { witness.certified(&oldest).await.map(|exchange| exchange.leaf.verdict) })
+    };
+    while witness.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Nobody votes for what follows, ever: all saw it too late.
+    let late = Span::from_millis(cluster.world.view.parameters().skew.millis() + 1);
+    for number in 3..=3 + 2 * INCOMPLETE as u8 {
+        cluster.order_seen(number, Verdict::Released, late).await;
+    }
+    cluster.voted(0).await;
+    // One more while it is looked at.
+    assert!((INCOMPLETE..=INCOMPLETE + 1).contains(&witness.uncertified()), "{}", witness.uncertified());
+
+    // Now all but one are there, who is missing for every one of them: what somebody asks for must come first.
+    *cluster.net.lost.lock() = vec![3];
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    let verdict = waited.expect("what somebody waits for stays").unwrap().unwrap();
+    assert_eq!(verdict, Verdict::Released);
+    assert_eq!(cluster.token(0, &old).await.unwrap(), Verdict::Refused, "dropped, and taken up again");
 }
 
 #[tokio::test]

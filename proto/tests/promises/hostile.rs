@@ -9,6 +9,7 @@ use fairpost_proto::card::Card;
 use fairpost_proto::cose::{self, Payload, Signed};
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Nro, Nrr, Refusal, Withdrawal};
+use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, Verdict};
 use fairpost_proto::leaf::Leaf;
 use fairpost_proto::misconduct::{self, Misconduct};
@@ -43,6 +44,7 @@ fn parse_all(bytes: &[u8]) -> usize {
         signed::<Statement>(bytes),
         signed::<Acknowledgement>(bytes),
         signed::<Binding>(bytes),
+        signed::<Grant>(bytes),
         Terms::parse(bytes).is_ok(),
         Leaf::parse(bytes).is_ok(),
         Certificate::parse(bytes).is_ok(),
@@ -84,6 +86,13 @@ fn an_entry() -> Vec<u8> {
     entry::write(&Signed::sign(head, chain::key_id(&key.verifying_key()), key), &batch)
 }
 
+fn a_grant() -> Vec<u8> {
+    let (world, key) = (world(), &world().members[0]);
+    let candidate = chain::key_id(&world.members[1].verifying_key());
+    let grant = Grant { cluster: world.cluster(), epoch: 0, term: 7, candidate };
+    Signed::sign(grant, chain::key_id(&key.verifying_key()), key).bytes().to_vec()
+}
+
 fn a_trust_file() -> Vec<u8> {
     let mut trust = world().trust.clone();
     let (view, token) = sealed(second_view());
@@ -117,6 +126,7 @@ fn make_pieces() -> Vec<Vec<u8>> {
         letter::write_header(&nro),
         world.proof(&world.cmp2, Verdict::Released).to_bytes(),
         two_votes(Verdict::Withdrawn),
+        a_grant(),
     ]
 }
 

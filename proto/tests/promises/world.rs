@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) short: Person,
     /// The sender's key, in a certificate that begins within the exchange.
     pub(crate) late: Person,
+    /// The sender's key, in a certificate that begins after the deadline.
+    pub(crate) later: Person,
     pub(crate) members: Vec<SigningKey>,
     pub(crate) commitment: Commitment,
     pub(crate) shares: Vec<KeyShare>,
@@ -167,6 +169,9 @@ impl World {
             }),
             late: ca.person(SENDER, 0x11, |certificate| {
                 certificate.not_before = date_time_ymd(2026, 6, 4);
+            }),
+            later: ca.person(SENDER, 0x11, |certificate| {
+                certificate.not_before = date_time_ymd(2026, 7, 1);
             }),
             short: ca.person(SENDER, 0x11, |certificate| {
                 certificate.not_after = date_time_ymd(2026, 6, 5);

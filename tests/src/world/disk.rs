@@ -10,6 +10,9 @@
 //!   kernel refuses it while files are open for writing. Repaired by `e2fsck` and a new mount.
 //! - **Slow**: the file system is frozen and thawed in turns (`fsfreeze`): every write and sync waits. This needs neither a
 //!   device mapper nor control groups.
+//!
+//! Whoever writes to a frozen file system waits until it is thawed, even for its own end when it is killed. So whatever else is
+//! done to a disk thaws it first.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +56,8 @@ impl Disk {
 
     /// Leaves no room but so many bytes. RocksDB reserves room for its logs, and a node that runs goes on in that: so no
     /// process may use it, and what one had reserved is given back first.
-    pub fn fill_but(&self, left: u64) -> anyhow::Result<()> {
+    pub fn fill_but(&mut self, left: u64) -> anyhow::Result<()> {
+        self.thaw()?;
         give_back(&self.point)?;
         let spare = self.point.join("spare");
         command("fallocate", ["-l", &left.to_string(), text(&spare)?])?;
@@ -62,7 +66,8 @@ impl Disk {
     }
 
     /// Leaves no room.
-    pub fn fill(&self) -> anyhow::Result<()> {
+    pub fn fill(&mut self) -> anyhow::Result<()> {
+        self.thaw()?;
         let ballast = self.ballast();
         let mut length = 0_u64;
         // Large steps first, then what is left.
@@ -82,18 +87,21 @@ impl Disk {
     }
 
     /// Gives the room back.
-    pub fn free(&self) -> anyhow::Result<()> {
+    pub fn free(&mut self) -> anyhow::Result<()> {
+        self.thaw()?;
         Ok(fs::remove_file(self.ballast())?)
     }
 
     /// Turns read-only because of an error.
-    pub fn fail(&self) -> anyhow::Result<()> {
+    pub fn fail(&mut self) -> anyhow::Result<()> {
+        self.thaw()?;
         let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", self.device);
         fs::write(&trigger, "a test wants it").with_context(|| trigger)
     }
 
     /// Checks and mounts anew. No process may use it.
     pub fn repair(&mut self) -> anyhow::Result<()> {
+        self.thaw()?;
         command("umount", [text(&self.point)?])?;
         // Exit 1 means "errors were corrected".
         let checked = std::process::Command::new("e2fsck").args(["-f", "-y"]).arg(&self.image).output()?;

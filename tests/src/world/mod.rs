@@ -112,6 +112,16 @@ impl World {
         eventually("all nodes' being level", probe).await
     }
 
+    /// Kills a node with SIGKILL, and returns when it is dead. Its disk goes on if it hung: a process that waits for its disk can't
+    /// die before.
+    pub fn kill(&mut self, node: usize) -> anyhow::Result<()> {
+        self.cluster.signal(node, "KILL")?;
+        if let Some(disk) = self.disks.get_mut(node) {
+            disk.thaw()?;
+        }
+        self.cluster.kill(node)
+    }
+
     /// Undoes all that can be undone from outside, and starts what is down.
     pub async fn heal(&mut self) -> anyhow::Result<()> {
         self.network.set_all(Link::CLEAR);

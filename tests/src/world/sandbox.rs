@@ -7,16 +7,24 @@
 //! takes all of it away when that process ends, however it ends. So a test that panics or is killed leaves nothing behind,
 //! and there is nothing to clean up at the next start.
 //!
+//! No scenario waits for ever: each has a limit. When it is over the scenario is dropped where it waits, and what a failed
+//! scenario leaves is kept. If it does not even wait, but hangs, a thread of its own says so a little later, thaws what disks
+//! are frozen (or the kernel could not end the processes that wait for them) and ends the process; and if that does not help,
+//! the process outside goes on without it.
+//!
 //! # Relies on
 //!
 //! Root, `unshare`, `setpriv` and `mount` (util-linux), `ip` (iproute2), and `/dev/net/tun`.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+
+use crate::command::ended;
 
 /// Set in the process inside.
 const INSIDE: &str = "FAIRPOST_SANDBOX";
@@ -27,6 +35,11 @@ const SCRATCH: &str = "/tmp/fairpost-sandbox";
 /// How much memory the files may take.
 const SCRATCH_SIZE: &str = "size=6g";
 
+/// How much longer than its limit a scenario may take to clean up.
+const GRACE: Duration = Duration::from_secs(40);
+/// How often the process inside is looked at: only the machine's load would notice.
+const OFTEN: Duration = Duration::from_millis(20);
+
 /// Scenarios measure time: one after the other.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -34,11 +47,11 @@ static ONE: Mutex<()> = Mutex::new(());
 ///
 /// # Panics
 ///
-/// If the scenario fails, or no sandbox can be had.
+/// If the scenario fails or is not done within `limit`, or no sandbox can be had.
 #[allow(clippy::panic, reason = "a test fails by panicking")]
-pub fn sandboxed(test: &str, scenario: impl Future<Output = anyhow::Result<()>>) {
+pub fn sandboxed(test: &str, limit: Duration, scenario: impl Future<Output = anyhow::Result<()>>) {
     if std::env::var_os(INSIDE).is_some() {
-        if let Err(error) = inside(scenario) {
+        if let Err(error) = inside(test, limit, scenario) {
             panic!("{error:#}");
         }
         return;
@@ -48,7 +61,7 @@ pub fn sandboxed(test: &str, scenario: impl Future<Output = anyhow::Result<()>>)
         return;
     }
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) = outside(test) {
+    if let Err(error) = outside(test, limit) {
         panic!("{error:#}");
     }
 }
@@ -61,7 +74,7 @@ pub fn full_name(module: &str, function: &str) -> String {
     }
 }
 
-fn outside(test: &str) -> anyhow::Result<()> {
+fn outside(test: &str, limit: Duration) -> anyhow::Result<()> {
     for tool in ["setpriv", "unshare", "mount", "ip"] {
         let found = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
         found.with_context(|| format!("{tool} is missing; `tools/setup test` installs it"))?;
@@ -79,7 +92,7 @@ fn outside(test: &str) -> anyhow::Result<()> {
     );
     std::fs::create_dir_all(SCRATCH)?;
     // The sandbox dies with this process.
-    let ended = Command::new("setpriv")
+    let mut sandbox = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare"])
         .args(unshare)
         .arg(std::env::current_exe()?)
@@ -87,12 +100,57 @@ fn outside(test: &str) -> anyhow::Result<()> {
         .env(INSIDE, "1")
         .env("RUST_BACKTRACE", "0")
         .env("TMPDIR", SCRATCH)
-        .status()?;
+        .spawn()?;
+    // It ends itself before; this is for one that can't.
+    let ended = within(&mut sandbox, limit + GRACE * 2)?;
+    let ended = ended.with_context(|| format!("{test} hangs, and could not be ended; it had {limit:?}"))?;
     ensure!(ended.success(), "{test} failed: {ended}; what it said stands above");
     Ok(())
 }
 
-fn inside(scenario: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+/// How a process ended; none if it had to be killed.
+fn within(process: &mut Child, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if let Some(ended) = process.try_wait()? {
+            return Ok(Some(ended));
+        }
+        std::thread::sleep(OFTEN);
+    }
+    // Whether it can die is not waited for.
+    process.kill()?;
+    Ok(None)
+}
+
+/// Ends this process when it has hung for so long.
+fn end_after(test: &str, limit: Duration) -> anyhow::Result<()> {
+    let test = test.to_owned();
+    std::thread::Builder::new().name("limit".into()).spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("{test} hangs: it was over {GRACE:?} ago and has not come to its end; what runs with it:");
+        let _ = Command::new("ps").args(["-eo", "pid,stat,etimes,wchan:24,args"]).status();
+        thaw_all();
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
+/// Thaws all disks of this sandbox.
+fn thaw_all() {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for point in points.filter(|point| Path::new(point).starts_with(SCRATCH) && *point != SCRATCH) {
+        // One that is not frozen can't be thawed.
+        let _ = Command::new("fsfreeze").args(["-u", point]).stderr(Stdio::null()).status();
+    }
+}
+
+fn inside(
+    test: &str,
+    limit: Duration,
+    scenario: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    end_after(test, limit + GRACE)?;
     // libfaketime's shared memory is named by process id, and ids are this sandbox's own.
     for (place, options) in [(SCRATCH, SCRATCH_SIZE), ("/dev/shm", "size=64m")] {
         command("mount", ["-t", "tmpfs", "-o", options, "none", place])?;
@@ -101,15 +159,19 @@ fn inside(scenario: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
     command("mount", ["-t", "tmpfs", "none", "/run/netns"])?;
     command("ip", ["link", "set", "lo", "up"])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(scenario)
+    let done = runtime.block_on(async { tokio::time::timeout(limit, scenario).await });
+    // Not waited for: a thread of it may hang as well.
+    runtime.shutdown_background();
+    done.with_context(|| format!("it was not done after {limit:?}"))?
 }
 
-/// Runs a command to its end, which must be a success; gives what it wrote to standard output.
+/// Runs a command to its end, which must be a success and come soon; gives what it wrote to standard output.
 pub fn command<'a>(name: &str, arguments: impl IntoIterator<Item = &'a str>) -> anyhow::Result<String> {
     let mut command = Command::new(name);
-    command.args(arguments).stdin(Stdio::null());
-    let ended =
-        command.output().with_context(|| format!("{name} is missing; `tools/setup test` installs it"))?;
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started =
+        command.spawn().with_context(|| format!("{name} is missing; `tools/setup test` installs it"))?;
+    let ended = ended(started).with_context(|| format!("{command:?}"))?;
     if !ended.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&ended.stderr).trim());
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fairpost::client::{Client, Options};
 use fairpost_proto::ids::{Protocol, Span};
-use fairpost_tests::{Cluster, People, Settings, eventually, mail, open};
+use fairpost_tests::{Cluster, People, Settings, eventually, mail, open, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::wire::{self, FLOODER};
@@ -113,14 +113,15 @@ async fn a_peer_that_is_gone_is_found_out(cluster: &Cluster) {
         .await
         .unwrap();
     let stream = wire::tls(cluster, NODE, FLOODER).await.unwrap();
-    let (sender, mut connection) = h2::client::handshake(stream).await.unwrap();
-    let mut sender = sender.ready().await.unwrap();
+    let handshake = within("HTTP/2", h2::client::handshake(stream)).await;
+    let (sender, mut connection) = handshake.unwrap().unwrap();
+    let mut sender = within("HTTP/2's readiness", sender.ready()).await.unwrap().unwrap();
     let (answer, mut body) = sender.send_request(wire::head("/grpc.health.v1.Health/Watch"), false).unwrap();
     body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
     // With a call under way it is not idle. From its answer on nobody reads what comes: the peer has hung.
     tokio::select! {
         _ = &mut connection => panic!("the connection ended"),
-        answer = answer => assert_eq!(answer.unwrap().status(), 200),
+        answer = within("an answer", answer) => assert_eq!(answer.unwrap().unwrap().status(), 200),
     }
     eventually("that the peer is there", async || strangers().await.filter(|count| *count == 1.0))
         .await
@@ -139,7 +140,8 @@ async fn a_flood_of_connections_keeps_nobody_out(cluster: &Cluster) {
     let mut open_ones = Vec::new();
     for _ in 0..PER_SOURCE * 2 {
         let stream = wire::tls(cluster, leader, FLOODER).await.unwrap();
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let handshake = within("HTTP/2", h2::client::handshake(stream)).await;
+        let (sender, connection) = handshake.unwrap().unwrap();
         open_ones.push((sender, tokio::spawn(connection)));
     }
     let closed = async || {

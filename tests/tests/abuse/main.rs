@@ -1,4 +1,5 @@
-//! Abuse: connections that say nothing, say too little, or are too many, and who is served meanwhile. Real nodes.
+//! Abuse: connections that say nothing, say too little, or are too many, floods of requests, and who is served meanwhile.
+//! Real nodes.
 //!
 //! Floods come from another loopback address (127.0.0.2) than those who must not suffer.
 
@@ -11,4 +12,5 @@
 )]
 
 mod connections;
+mod requests;
 mod wire;

@@ -4,11 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use fairpost_api::tls::{Pin, client_config};
-use fairpost_node::config::Config;
-use fairpost_tests::Cluster;
+use fairpost_tests::{Cluster, within};
 use h2::client::SendRequest;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -28,19 +26,33 @@ pub(super) async fn tcp(cluster: &Cluster, node: usize, from: IpAddr) -> std::io
 async fn connect(address: SocketAddr, from: IpAddr) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(from, 0))?;
-    socket.connect(address).await
+    within("a connection", socket.connect(address)).await.map_err(std::io::Error::other)?
+}
+
+/// All that it takes to connect to a node.
+pub(super) struct Node {
+    address: SocketAddr,
+    pin: Pin,
+}
+
+pub(super) fn node(cluster: &Cluster, node: usize) -> Node {
+    let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
+    Node { address: address(cluster, node), pin }
+}
+
+impl Node {
+    /// A connection after the TLS handshake.
+    pub(super) async fn tls(&self, from: IpAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        let connector = TlsConnector::from(client_config(self.pin.clone(), None).unwrap());
+        let name = ServerName::try_from("node.example").unwrap();
+        let stream = connect(self.address, from).await?;
+        within("a handshake", connector.connect(name, stream)).await.map_err(std::io::Error::other)?
+    }
 }
 
 /// A connection after the TLS handshake.
-pub(super) async fn tls(
-    cluster: &Cluster,
-    node: usize,
-    from: IpAddr,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let pin = Pin::Identity(cluster.trust.view().members()[node].identity);
-    let connector = TlsConnector::from(client_config(pin, None).unwrap());
-    let name = ServerName::try_from("node.example").unwrap();
-    connector.connect(name, tcp(cluster, node, from).await?).await
+pub(super) async fn tls(cluster: &Cluster, at: usize, from: IpAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    node(cluster, at).tls(from).await
 }
 
 /// A connection that speaks HTTP/2, driven by a task of its own until that is aborted.
@@ -50,7 +62,7 @@ pub(super) async fn http2(
     from: IpAddr,
 ) -> (SendRequest<Bytes>, tokio::task::JoinHandle<()>) {
     let stream = tls(cluster, node, from).await.unwrap();
-    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let (sender, connection) = within("HTTP/2", h2::client::handshake(stream)).await.unwrap().unwrap();
     let driver = tokio::spawn(async move {
         let _ = connection.await;
     });
@@ -68,12 +80,7 @@ pub(super) fn head(path: &str) -> http::Request<()> {
 
 /// Everything that a node's exporter tells.
 pub(super) async fn metrics(cluster: &Cluster, node: usize) -> String {
-    let config = Config::load(&cluster.nodes[node].config).unwrap();
-    let mut stream = TcpStream::connect(config.metrics_listen.unwrap()).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
+    cluster.metrics(node).await.unwrap()
 }
 
 /// The sample of a metric with these labels; none if there is none yet.

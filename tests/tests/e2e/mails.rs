@@ -282,7 +282,7 @@ fn closed_pipes(desk: &Desk) {
                 |closed: bool| if closed { Stdio::from(writer.try_clone().unwrap()) } else { Stdio::piped() };
             let mut command = Command::new(binary("fairpost"));
             command.args(desk.words(line)).stdin(Stdio::null()).stdout(closed(out)).stderr(closed(err));
-            let ended = command.spawn().unwrap().wait_with_output().unwrap();
+            let ended = fairpost_tests::ended(command.spawn().unwrap()).unwrap();
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
             let expected: &[i32] = match line {
                 "show @nowhere" => &[1],
@@ -303,7 +303,9 @@ fn closed_pipes(desk: &Desk) {
 fn strange_surroundings(desk: &Desk) {
     let run = |name: &str, words: Vec<OsString>, variable: (&str, OsString)| {
         let mut command = Command::new(binary(name));
-        let ended = command.args(words).env(variable.0, variable.1).stdin(Stdio::null()).output().unwrap();
+        command.args(words).env(variable.0, variable.1).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let ended = fairpost_tests::ended(command.spawn().unwrap()).unwrap();
         let err = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert!(!err.contains("panicked"), "{name}, {}: {err}", variable.0);
         (ended.status.code(), err)

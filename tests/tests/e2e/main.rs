@@ -14,6 +14,7 @@ mod exchange;
 mod hostile;
 mod kill;
 mod mails;
+mod python;
 mod rounds;
 mod running;
 mod snapshots;

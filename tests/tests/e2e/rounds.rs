@@ -46,7 +46,8 @@ async fn an_entry_that_two_nodes_saw_too_late_is_decided_in_a_later_round() {
         assert!(says("does not vote") >= 2, "two nodes saw the entry too late");
         assert!(says("a later round was opened") >= 1, "a later round decided");
         for node in 0..4 {
-            let client = Client::new(cluster.trust.clone(), Options { first: Some(node), ..options }).unwrap();
+            let client =
+                Client::new(cluster.trust.clone(), Options { first: Some(node), ..options }).unwrap();
             // A node that was away may have to catch up first.
             let proved = eventually("a proof from each node", async || {
                 let report = prove(&client, &people, &mut sealed).await;

@@ -14,7 +14,6 @@ use fairpost_proto::request::Method;
 use fairpost_tests::{
     Cluster, People, Settings, call, envelope, eventually, get_proof, mail, open, prove, request,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tonic_health::pb::HealthCheckRequest;
@@ -59,16 +58,6 @@ fn sample(text: &str, metric: &str) -> f64 {
     lines.next_back().unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().unwrap()
 }
 
-async fn metrics(cluster: &Cluster, node: usize) -> String {
-    let config = Config::load(&cluster.nodes[node].config).unwrap();
-    let mut stream = TcpStream::connect(config.metrics_listen.unwrap()).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    text
-}
-
 async fn a_node_tells_what_it_is_and_how_it_does(cluster: &Cluster) {
     let mut reflection = ServerReflectionClient::new(cluster.channel(0).unwrap());
     let message_request = Some(MessageRequest::ListServices(String::new()));
@@ -87,7 +76,7 @@ async fn a_node_tells_what_it_is_and_how_it_does(cluster: &Cluster) {
     }
     assert!(cluster.health(0, "fairpost.v1.Nothing").await.is_err());
 
-    let text = metrics(cluster, 0).await;
+    let text = cluster.metrics(0).await.unwrap();
     assert_eq!(sample(&text, "fairpost_has_leader"), 1.0);
     assert_eq!(sample(&text, "fairpost_share_usable"), 1.0);
     assert!(sample(&text, "fairpost_verdicts_total{verdict=\"released\"}") >= 1.0);
@@ -248,7 +237,7 @@ async fn a_node_without_its_witness_store_signs_nothing(
     let after = level(cluster, 0).await;
     assert!(after.sequence > before.sequence);
     assert_eq!((after.voted_sequence, after.share()), (before.voted_sequence, ShareState::Closed));
-    assert_eq!(sample(&metrics(cluster, 0).await, "fairpost_share_usable"), 0.0);
+    assert_eq!(sample(&cluster.metrics(0).await.unwrap(), "fairpost_share_usable"), 0.0);
     // Nor does starting it once more open the share.
     cluster.stop(0).await.unwrap();
     cluster.launch(0).unwrap();

@@ -32,13 +32,16 @@ async fn undecided(watch: &mut Watch<'_>) {
 /// The verdict, and how many signs of life came before it.
 async fn decided(watch: &mut Watch<'_>) -> (Outcome, usize) {
     let mut signs = 0;
-    loop {
-        match within("the verdict", watch.next()).await.unwrap().unwrap() {
-            Some(Event::Undecided) => signs += 1,
-            Some(Event::Decided(outcome)) => return (outcome, signs),
-            None => panic!("the watch ended without a verdict"),
+    let waiting = async {
+        loop {
+            match watch.next().await.unwrap() {
+                Some(Event::Undecided) => signs += 1,
+                Some(Event::Decided(outcome)) => return (outcome, signs),
+                None => panic!("the watch ended without a verdict"),
+            }
         }
-    }
+    };
+    within("the verdict", waiting).await.unwrap()
 }
 
 async fn redeem(cluster: &Cluster, people: &People, mail: &SealedMail) {

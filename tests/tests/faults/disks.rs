@@ -128,6 +128,23 @@ scenario!(a_disk_that_hangs_makes_its_node_say_so_and_holds_up_nobody_else, asyn
     Ok(())
 });
 
+scenario!(a_node_that_is_killed_while_its_disk_hangs_comes_back, async {
+    let mut world = World::start("disk-hung-killed", Settings::default(), 1).await?;
+    let node = world.leader().await.context("no leader")?;
+    world.disks[node].freeze()?;
+    // By then it waits for its disk, and no signal reaches it before the disk goes on.
+    exchanges(&world, &through(&world, (node + 1) % 4)?, 3).await?;
+    let killed = Instant::now();
+    world.kill(node)?;
+    println!("killed with its disk hung: gone after {:?}", killed.elapsed());
+    world.cluster.launch(node)?;
+    world.cluster.ready(node).await?;
+    world.level().await?;
+    exchange(&world, &through(&world, node)?).await?;
+    world.finish();
+    Ok(())
+});
+
 scenario!(a_slow_disk_slows_its_node_and_no_more, async {
     let mut world = World::start("disk-slow", Settings::default(), 1).await?;
     let node = world.leader().await.context("no leader")?;

@@ -16,13 +16,19 @@ mod network;
 mod processes;
 mod traffic;
 
+/// How long a scenario may take, if it says nothing else. Most take less than a minute.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// A test that runs in a sandbox.
 macro_rules! scenario {
     ($name:ident, $body:expr) => {
+        crate::scenario!($name, crate::LIMIT, $body);
+    };
+    ($name:ident, $limit:expr, $body:expr) => {
         #[test]
         fn $name() {
             let name = fairpost_tests::world::full_name(module_path!(), stringify!($name));
-            fairpost_tests::world::sandboxed(&name, $body);
+            fairpost_tests::world::sandboxed(&name, $limit, $body);
         }
     };
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod last;
+mod progress;
 mod strike;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use fairpost_tests::world::{Planned, World, kept, schedule};
 
 use crate::scenario;
 use clients::Book;
+use progress::{Progress, count};
 
 /// For how long there are faults, in seconds.
 const SECONDS: &str = "FAIRPOST_FAULT_SECONDS";
@@ -23,6 +25,12 @@ const SECONDS: &str = "FAIRPOST_FAULT_SECONDS";
 const SEED: &str = "FAIRPOST_SEED";
 /// How many clients work at once.
 const CLIENTS: u64 = 6;
+/// About how many exchanges they begin, at most: each is looked at in the end, at every node.
+const EXCHANGES: u32 = 1200;
+/// How much longer than the faults all may take: what is under way comes to its end, and everything is looked at.
+const MORE: Duration = Duration::from_secs(120);
+/// How much longer the start, and what is kept of a failure, may take.
+const AROUND: Duration = Duration::from_secs(60);
 /// The skew, in milliseconds: some clocks go wrong by less, and some by more.
 const SKEW: u64 = 5_000;
 
@@ -31,11 +39,21 @@ fn number(name: &str) -> anyhow::Result<Option<u64>> {
     set.map(|text| text.parse().with_context(|| format!("{name} is {text:?}, expected a number"))).transpose()
 }
 
-scenario!(whatever_fails_no_client_sees_what_must_not_be, async {
+fn length() -> anyhow::Result<Duration> {
+    Ok(Duration::from_secs(number(SECONDS)?.unwrap_or(60)))
+}
+
+scenario!(whatever_fails_no_client_sees_what_must_not_be, length().unwrap() + MORE + AROUND, async {
     let seed = number(SEED)?.unwrap_or_else(rand::random);
-    let length = Duration::from_secs(number(SECONDS)?.unwrap_or(60));
+    let length = length()?;
     println!("{SEED}={seed} {SECONDS}={}", length.as_secs());
-    let ran = Box::pin(run(seed, length)).await;
+    let progress = Progress::begin();
+    let running = tokio::time::timeout(length + MORE, Box::pin(run(seed, length, &progress)));
+    let ran = tokio::select! {
+        ran = running => ran,
+        () = progress.tell() => return Ok(()),
+    };
+    let ran = ran.with_context(|| format!("not done {MORE:?} after the faults: {progress}")).flatten();
     ran.with_context(|| {
         format!(
             "replay with {SEED}={seed} {SECONDS}={}; logs, schedule and history are in {}",
@@ -45,7 +63,7 @@ scenario!(whatever_fails_no_client_sees_what_must_not_be, async {
     })
 });
 
-async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
+async fn run(seed: u64, length: Duration, progress: &Arc<Progress>) -> anyhow::Result<()> {
     let settings = Settings { skew_millis: SKEW, ..Settings::default() };
     let mut world = World::start("nemesis", settings, seed).await?;
     let plan = schedule(seed, world.cluster.nodes.len(), length);
@@ -53,16 +71,18 @@ async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
     for planned in &plan {
         world.note(&planned.to_string());
     }
-    let book = Arc::new(Book::new(world.cluster.trust.clone()));
+    let book = Arc::new(Book::new(world.cluster.trust.clone(), Arc::clone(progress)));
+    let pause = length * CLIENTS as u32 / EXCHANGES;
     let over = Arc::new(AtomicBool::new(false));
     let working: Vec<_> = (0..CLIENTS)
         .map(|client| {
             let party = clients::Party::new(&world, seed.wrapping_add(client))?;
-            Ok(tokio::spawn(party.work(Arc::clone(&book), Arc::clone(&over))))
+            Ok(tokio::spawn(party.work(Arc::clone(&book), Arc::clone(&over), pause)))
         })
         .collect::<anyhow::Result<_>>()?;
     let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let struck = strike_all(&mut world, &plan, &mut counts, &book).await;
+    let struck = strike_all(&mut world, &plan, length, &mut counts, &book).await;
+    progress.now("waiting for the clients' last answers");
     let gap = book.longest_gap(book.millis());
     over.store(true, Ordering::SeqCst);
     for client in working {
@@ -71,10 +91,12 @@ async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
     struck?;
 
     let healed = Instant::now();
+    progress.now("waiting until all nodes are ready");
     strike::mend(&mut world).await?;
     for node in 0..world.cluster.nodes.len() {
         world.cluster.ready(node).await?;
     }
+    progress.now("waiting until all nodes are level");
     world.level().await?;
     let level_after = healed.elapsed();
     let history = last::round(&world, &book).await?;
@@ -83,15 +105,22 @@ async fn run(seed: u64, length: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Strikes by the plan: what begins together ends together.
+/// Strikes by the plan, for so long: what begins together ends together.
 async fn strike_all(
     world: &mut World,
     plan: &[Planned],
+    length: Duration,
     counts: &mut BTreeMap<&'static str, usize>,
     book: &Book,
 ) -> anyhow::Result<()> {
-    let mut rest = plan.iter().peekable();
+    let (mut rest, began) = (plan.iter().peekable(), Instant::now());
     while let Some(first) = rest.next() {
+        // Beginning and ending them takes time that no plan knows.
+        if began.elapsed() >= length {
+            world.note("the time is over: nothing more goes wrong");
+            break;
+        }
+        book.progress.now("calm");
         tokio::time::sleep(first.after).await;
         let mut together = vec![first];
         while let Some(more) = rest.next_if(|planned| planned.after.is_zero()) {
@@ -100,15 +129,18 @@ async fn strike_all(
         let mut struck = Vec::new();
         for planned in together {
             let line = format!("{:>7} ms: {:?} for {:?}", book.millis(), planned.fault, planned.lasts);
+            book.progress.now(line.clone());
             let hit = strike::begin(world, planned.fault).await.with_context(|| line.clone())?;
             world.note(&format!("{line}: {hit:?}"));
             if hit.is_some() {
                 *counts.entry(planned.fault.kind()).or_default() += 1;
+                count(&book.progress.faults);
             }
             struck.push((planned.fault, hit));
         }
         strike::last(world, &struck, first.lasts).await?;
         for (fault, hit) in struck {
+            book.progress.now(format!("the end of {fault:?}"));
             strike::end(world, fault, hit).await.with_context(|| format!("the end of {fault:?}"))?;
         }
         world.note(&format!("{:>7} ms: over", book.millis()));

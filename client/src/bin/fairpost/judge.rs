@@ -144,8 +144,11 @@ fn judge(proof: &Proof, trust: &Trust, part: Option<Spool>) -> Result<(Report, E
     }
     match verify::verify_with_mail(proof, trust, part, io::sink()) {
         Ok(report) => Ok((report, Exit::Yes)),
-        // The proof was made to show acceptance alone. Whether the mail is the right one has been checked by then.
-        Err(verify::Error::Disclosure { found: None, .. }) => Ok((report, Exit::NotShown)),
+        // The proof was made to show acceptance alone. Whether the mail is the right one has been checked by then. A claim
+        // of fraud is about the content, and unproved without it.
+        Err(verify::Error::Disclosure { found: None, .. }) if proof.claim == Claim::Verdict => {
+            Ok((report, Exit::NotShown))
+        }
         Err(error) => Err(error),
     }
 }

@@ -15,7 +15,7 @@ use tonic::codegen::{Bytes, Service, http};
 use tonic::{Status, codegen::BoxFuture};
 use tower::Layer;
 
-use super::{Admission, RETRY};
+use super::{Admission, Client};
 use crate::api::auth::Gate;
 use crate::api::error;
 use crate::config::Limits;
@@ -99,7 +99,10 @@ pub struct Arriving<S> {
 
 impl<S> Service<http::Request<Body>> for Arriving<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -121,27 +124,46 @@ where
             return Box::pin(async move {
                 // The body is not read: dropping the request ends its stream.
                 drop(request);
-                arrivals.admission.hold_back((info.remote_addr.ip().into(), None)).await;
                 let what = if stranger {
                     "too many requests from this address, or in all, are under way"
                 } else {
                     "too many requests of this identity are under way"
                 };
-                Ok(answer(error::overloaded(what, RETRY), under_way))
+                let mut client = Client::from(&info, None);
+                // No member's or operator's connection is cut for that.
+                client.connection = client.connection.filter(|_| stranger);
+                Ok(answer(arrivals.admission.overloaded(&client, None, what).await, under_way))
             });
         };
         let arrival = Arrival(Arc::new(Mutex::new(Some(taken))));
         request.extensions_mut().insert(arrival.clone());
-        let call = self.service.call(request);
+        // The one that is ready is used up, the other takes its place.
+        let next = self.service.clone();
+        let mut service = std::mem::replace(&mut self.service, next);
         Box::pin(async move {
             let response = if stranger {
+                let client = Client::from(&info, Some(arrival.clone()));
+                let turn = match arrivals.admission.begin(&client).await {
+                    Ok(turn) => turn,
+                    Err(refused) => return Ok(answer(refused, under_way)),
+                };
                 // A stranger's body must come within the time that its request may take.
-                match tokio::time::timeout(arrivals.limit, call).await {
+                let call = tokio::time::timeout(arrivals.limit, service.call(request));
+                let mut call = std::pin::pin!(call);
+                // As far as it comes at once: parsed, and queued.
+                let begun = futures::poll!(call.as_mut());
+                tokio::task::yield_now().await;
+                drop(turn);
+                let called = match begun {
+                    Poll::Ready(called) => called,
+                    Poll::Pending => call.await,
+                };
+                match called {
                     Ok(response) => response?,
                     Err(_) => return Ok(answer(error::deadline(arrivals.limit), under_way)),
                 }
             } else {
-                call.await?
+                service.call(request).await?
             };
             Ok(response.map(|body| {
                 Body::new(Sent { body, _arrival: Some(Leaving(arrival)), _under_way: under_way })
@@ -186,5 +208,150 @@ impl http_body::Body for Sent {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Instant;
+
+    use fairpost_api::tls::Connection;
+    use futures::FutureExt as _;
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::super::REFUSALS_PER_SOURCE;
+    use super::*;
+    use crate::testing::World;
+
+    /// Behind the gate is somebody who notes which requests get there, and answers at once, or never.
+    struct Tried {
+        arrivals: Arrivals,
+        answers: bool,
+        begun: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    impl Tried {
+        fn new(answers: bool, limits: &Limits) -> Self {
+            let gate = Gate::new(Arc::new(World::new().view));
+            let arrivals = Arrivals::new(Admission::new(limits), gate, limits);
+            Self { arrivals, answers, begun: Arc::default() }
+        }
+
+        /// A request from 192.0.2.`host`.
+        fn ask(
+            &self,
+            name: &'static str,
+            host: u8,
+            connection: &Arc<Connection>,
+        ) -> impl Future<Output = http::Response<Body>> + use<> {
+            let (answers, begun) = (self.answers, Arc::clone(&self.begun));
+            let service = tower::service_fn(move |_: http::Request<Body>| {
+                begun.lock().push(name);
+                async move {
+                    if !answers {
+                        pending::<()>().await;
+                    }
+                    Ok(http::Response::new(Body::empty()))
+                }
+            });
+            let mut request = http::Request::new(Body::empty());
+            let remote_addr = ([192, 0, 2, host], 1).into();
+            let connection = Arc::clone(connection);
+            request.extensions_mut().insert(ConnectInfo { remote_addr, peer: None, connection });
+            self.arrivals.layer(service).call(request).map(Result::unwrap)
+        }
+
+        fn begun(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.begun.lock())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_begins_one_request_after_the_other_and_nobody_else_waits_for_them() {
+        let tried = Tried::new(true, &Limits::default());
+        let [first, second, other] = [(); 3].map(|()| Connection::new());
+        futures::join!(
+            tried.ask("a1", 1, &first),
+            tried.ask("a2", 1, &first),
+            tried.ask("a3", 1, &first),
+            tried.ask("b1", 1, &second),
+            tried.ask("c1", 2, &other),
+        );
+        // Also among a source's connections, turns go round.
+        assert_eq!(tried.begun(), ["a1", "c1", "a2", "b1", "a3"]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_to_begin_is_over_when_the_request_has_to_wait() {
+        let tried = Tried::new(false, &Limits::default());
+        let connection = Connection::new();
+        let mut asked = [tried.ask("a1", 1, &connection).boxed(), tried.ask("a2", 1, &connection).boxed()];
+        for _ in 0..3 {
+            for ask in &mut asked {
+                assert!(ask.now_or_never().is_none(), "nobody answers");
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(tried.begun(), ["a1", "a2"]);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_begins_later_and_nobody_else() {
+        let limits = Limits { requests_per_connection: 1, request_millis: 60_000, ..Limits::default() };
+        let tried = Tried::new(true, &limits);
+        let (connection, other) = (Connection::new(), Connection::new());
+        let client = Client {
+            source: Source::from(std::net::IpAddr::from([192, 0, 2, 1])),
+            connection: None,
+            arrival: None,
+        };
+        for _ in 0..1000 {
+            // Nobody waits for the answers, which are held back.
+            let _ = tried.arrivals.0.admission.overloaded(&client, None, "too many").now_or_never();
+        }
+        let began = Instant::now();
+        let mut slowed = Box::pin(tried.ask("slowed", 1, &connection));
+        assert!(slowed.as_mut().now_or_never().is_none());
+        tried.ask("other", 2, &other).await;
+        assert_eq!(tried.begun(), ["other"]);
+        slowed.await;
+        assert!(began.elapsed() >= Duration::from_millis(50), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_with_the_time_to_come_again() {
+        let limits = Limits { requests_per_source: 1, ..Limits::default() };
+        let tried = Tried::new(false, &limits);
+        let connection = Connection::new();
+        let mut under_way =
+            [tried.ask("a1", 1, &connection).boxed(), tried.ask("a2", 1, &connection).boxed()];
+        for ask in &mut under_way {
+            assert!(ask.now_or_never().is_none());
+        }
+        let refused = tried.ask("a3", 1, &connection).now_or_never().expect("an answer at once");
+        let status = Status::from_header_map(refused.headers()).unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap();
+        assert_eq!(delay, Duration::from_millis(200));
+        assert_eq!(status.get_details_error_info().unwrap().reason, "OVERLOADED");
+        let began = Instant::now();
+        tried.ask("a4", 1, &connection).await;
+        assert!(began.elapsed() >= delay, "who does not wait is made to wait");
+    }
+
+    #[tokio::test]
+    async fn who_has_too_many_refusals_coming_loses_the_connection() {
+        let limits = Limits { requests_per_source: 1, ..Limits::default() };
+        let tried = Tried::new(false, &limits);
+        let connection = Connection::new();
+        // Two are under way, one is refused at once, and the others wait for their refusals.
+        let asked = (0..3 + REFUSALS_PER_SOURCE).map(|_| tried.ask("a", 1, &connection).boxed());
+        let mut asked: Vec<_> = asked.collect();
+        assert_eq!(asked.iter_mut().filter_map(|ask| ask.now_or_never()).count(), 1);
+        assert!(!connection.is_cut());
+        assert!(tried.ask("one more", 1, &connection).now_or_never().is_some());
+        assert!(connection.is_cut());
     }
 }

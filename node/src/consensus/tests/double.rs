@@ -182,7 +182,7 @@ pub(in crate::consensus) fn in_front(message: &Bytes) -> Bytes {
 
 /// The same, with these grants shown.
 pub(in crate::consensus) fn shown_in_front(shown: Bytes, message: &Bytes) -> Bytes {
-    Front { shown, ..Front::plain(fixed_clock(1)()) }.before(message).unwrap()
+    Front { time: fixed_clock(1)(), shown }.before(message).unwrap()
 }
 
 /// Who can reach whom in this process.

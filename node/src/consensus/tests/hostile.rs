@@ -18,6 +18,7 @@ use crate::consensus::grants::Held;
 use crate::consensus::grants::tests::granted;
 use crate::consensus::guard::{self, Violation};
 use crate::consensus::message::{self, Append, Appended, Elect, Elected, Front, Install, Installed};
+use crate::consensus::snapshot;
 use crate::consensus::types::{
     Entry, LogId, Member, Membership, Proposal, SnapshotMeta, StoredMembership, Vote,
 };
@@ -50,6 +51,15 @@ fn append() -> Append {
     }
 }
 
+fn install() -> Install {
+    let meta = SnapshotMeta {
+        last_log_id: Some(log_id(9)),
+        last_membership: StoredMembership::new(Some(log_id(4)), membership()),
+        snapshot_id: "9-1".to_owned(),
+    };
+    Install { vote: Vote::new_committed(3, 2), meta, shown: granted([1, 2], 2, 3) }
+}
+
 fn value<T: Encode>(name: &'static str, seed: &T) -> Target {
     Target::one_encoding(name, |bytes| T::decode(bytes.to_vec())?.encode().map(|bytes| bytes.to_vec()))
         .seed(seed.encode().unwrap())
@@ -66,13 +76,8 @@ fn sent<T: Encode>(name: &'static str, seed: &T) -> Target {
 
 #[test]
 fn what_raft_reads_from_peers_and_from_disk() {
-    let stored = StoredMembership::new(Some(log_id(4)), membership());
-    let meta = SnapshotMeta {
-        last_log_id: Some(log_id(9)),
-        last_membership: stored.clone(),
-        snapshot_id: "9-1".to_owned(),
-    };
-    let install = Install { vote: Vote::new_committed(3, 2), meta, shown: granted([1, 2], 2, 3) };
+    let install = install();
+    let stored = install.meta.last_membership.clone();
     let front = |bytes: &[u8]| -> Result<Vec<u8>, codec::Error> {
         let (front, rest) = Front::split(bytes.to_vec().into())?;
         Ok(front.before(&rest)?.to_vec())
@@ -93,6 +98,33 @@ fn what_raft_reads_from_peers_and_from_disk() {
         Target::one_encoding("raft-front", front)
             .seed(shown_in_front(granted([1], 2, 3), &Bytes::from_static(b"message"))),
         value("raft-grants", &Held { term: 3, grants: [(1, granted([1], 2, 3)), (2, Bytes::new())].into() }),
+    ]);
+}
+
+/// Reads a stream that comes in parts, how large says its first byte, and writes it again.
+fn streamed(bytes: &[u8]) -> Result<Vec<u8>, snapshot::Error> {
+    let (size, stream) = bytes.split_first().map_or((0, bytes), |(size, stream)| (*size, stream));
+    let mut records = Vec::new();
+    snapshot::tests::unpack(stream, usize::from(size) * 997 + 1, |record| records.push(record))?;
+    let records: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
+    Ok([&[size][..], &snapshot::tests::packed(&records)].concat())
+}
+
+#[test]
+fn a_snapshots_stream() {
+    let with = |size: u8, stream: &[u8]| [&[size][..], stream].concat();
+    let stream = snapshot::tests::packed(&[b"the state", b"", &[7; 3000], b"an exchange"]);
+    run(vec![
+        // What is read is held to be written again, as records and as a whole.
+        Target::one_encoding("snapshot-stream", streamed)
+            .seed(with(0, &stream))
+            .seed(with(255, &stream))
+            .seed(with(1, &snapshot::tests::packed(&[])))
+            .memory(40, 256 << 10),
+        // What the machine has had before the end was checked.
+        Target::new("snapshot-pieces", |bytes| snapshot::tests::unpack(bytes, 1000, drop))
+            .seed(stream)
+            .memory(3, 64 << 10),
     ]);
 }
 
@@ -123,6 +155,15 @@ fn what_the_guard_lets_through() {
         assert!(read.vote.leader_id.term < u64::MAX);
         Ok(())
     };
+    let install = |bytes: &[u8]| -> Result<(), String> {
+        let read: Install = message::decode(bytes.to_vec().into()).map_err(|error| error.to_string())?;
+        guard::check_install(2, &read).map_err(|error| error.to_string())?;
+        let members = read.meta.last_membership.log_id();
+        for id in read.meta.last_log_id.into_iter().chain(*members) {
+            assert!(id.index < u64::MAX && id.leader_id.term < u64::MAX, "{id}");
+        }
+        Ok(())
+    };
     let asked = Elect { vote: Vote::new(4, 2), last_log_id: Some(log_id(9)) };
     run(vec![
         Target::new("guarded-append", append)
@@ -130,6 +171,9 @@ fn what_the_guard_lets_through() {
             .places(places)
             .memory(12, 256 << 10),
         Target::new("guarded-elect", elect).seed(message::encode(&asked).unwrap()).places(places),
+        Target::new("guarded-install", install)
+            .seed(message::encode(&self::install()).unwrap())
+            .places(places),
     ]);
 }
 

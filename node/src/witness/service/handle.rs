@@ -83,6 +83,12 @@ impl Handle {
         Ok(all)
     }
 
+    /// How many exchanges' certificates somebody waits for.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.waiting.len()
+    }
+
     /// Hands in votes of other members. They are checked before they count; when too many wait, they are dropped.
     pub fn receive(&self, votes: Vec<Received>) {
         for vote in votes {

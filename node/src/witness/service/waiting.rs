@@ -28,6 +28,17 @@ impl Waiting {
         Waiter { waiting: self, exchange, woken: Arc::clone(&waiters.woken) }
     }
 
+    /// Whether anybody waits for this exchange.
+    pub(super) fn any(&self, exchange: &ExchangeId) -> bool {
+        self.0.lock().contains_key(exchange)
+    }
+
+    /// For how many exchanges somebody waits.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Wakes those who wait for this exchange.
     pub(super) fn wake(&self, exchange: &ExchangeId) {
         if let Some(waiters) = self.0.lock().get(exchange) {
@@ -78,8 +89,8 @@ mod tests {
         woken.await;
         second_woken.await;
         drop(waiter);
-        assert_eq!(waiting.0.lock().len(), 1);
+        assert!(waiting.any(&one) && !waiting.any(&other));
         drop(second);
-        assert!(waiting.0.lock().is_empty());
+        assert!(!waiting.any(&one) && waiting.0.lock().is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! What a server remembers of a connection while it is open.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ pub struct Connection {
     number: u64,
     usage: Mutex<Usage>,
     proven: Mutex<VecDeque<KeyId>>,
+    cut: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -30,13 +31,14 @@ struct Usage {
 
 impl Connection {
     /// A connection that was made now.
-    pub(super) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let usage = Usage { open: 0, begun: false, since: Instant::now() };
         Arc::new(Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             usage: Mutex::new(usage),
             proven: Mutex::new(VecDeque::new()),
+            cut: AtomicBool::new(false),
         })
     }
 
@@ -74,6 +76,17 @@ impl Connection {
     /// Whether any key has.
     pub fn has_proven_any(&self) -> bool {
         !self.proven.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Ends the connection, with all that is under way on it, when it is next looked at: at the latest when an answer goes
+    /// out.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to end.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
     }
 
     /// How much longer the connection may stay without a request; none: its time is over.

@@ -24,9 +24,12 @@ use tonic::transport::server::Connected;
 use super::connection::Connection;
 use super::peer::{Error, PeerCertificate};
 use super::places::{Connections, Places, Seat, Source};
+use super::portions::Portions;
 
 /// How long to wait when the system has no file or no memory for a connection: none of them tells when it has.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How many bytes of a stranger's connection are read before others are let in.
+const PORTION: usize = 8 * 1024;
 
 /// Bounds on what strangers can make a server hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +282,7 @@ async fn shake_hands(
         next: options.idle,
         look: Box::pin(sleep(options.first_request)),
     });
+    let stream = Portions::new(stream, if cut.is_some() { PORTION } else { usize::MAX });
     let info = ConnectInfo { remote_addr, peer, connection: Connection::new() };
     Ok(TlsStream { stream, info, cut, _seat: seat })
 }
@@ -312,7 +316,7 @@ fn of_one_connection(error: &io::Error) -> bool {
 
 /// A connection with a finished handshake.
 pub struct TlsStream {
-    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    stream: Portions<tokio_rustls::server::TlsStream<TcpStream>>,
     info: ConnectInfo,
     /// None for whom the server knows: those may be silent, and are found dead by pings.
     cut: Option<Cut>,
@@ -335,6 +339,13 @@ impl AsyncRead for TlsStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { cut, info, .. } = &mut *self;
+        if info.connection.is_cut() {
+            tracing::debug!(remote_addr = %info.remote_addr, "a connection that asks for too much is cut");
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "too much was asked for",
+            )));
+        }
         if cut.as_mut().is_some_and(|cut| cut.poll(&info.connection, context).is_ready()) {
             tracing::debug!(remote_addr = %info.remote_addr, "a connection without a request is cut");
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")));

@@ -37,6 +37,7 @@ mod credentials;
 mod incoming;
 mod peer;
 mod places;
+mod portions;
 
 pub use channel::{ChannelOptions, ConnectError, Target, TargetError, channel, connect_error};
 pub use config::{Pin, client_config, server_config};

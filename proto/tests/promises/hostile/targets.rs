@@ -7,6 +7,7 @@ use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{self, Payload, Signed, Signer};
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Answer, Nro, Nrr, Refusal, Withdrawal};
+use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, KeyId, Protocol, Timestamp, Verdict};
 use fairpost_proto::leaf::Leaf;
 use fairpost_proto::lock::{self, Locked};
@@ -23,7 +24,7 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
-use super::{a_trust_file, an_entry};
+use super::{a_grant, a_trust_file, an_entry};
 use crate::vectors::{acknowledgement, opening, request, second_view, statement, two_tokens, two_votes};
 use crate::world::{judge, now, signing_key, world};
 
@@ -76,6 +77,7 @@ const SIGNED: &[&str] = &[
     "a node",
     "certificate: ",
     "the sealing key",
+    "the candidate",
     "X25519 key",
 ];
 
@@ -172,6 +174,7 @@ fn what_people_and_servers_sign() {
         signed::<Request>("request", world.recipient.sign(request(world, &nro, Some(&receipt))).bytes()),
         signed::<Card>("card", world.recipient.sign(card).bytes()),
         signed::<Binding>("tls-binding", &by_server(binding)),
+        signed::<Grant>("grant", &a_grant()),
         signed::<Vote>("vote", world.vote(0, &world.leaf(Verdict::Released), |_| {}).0.bytes()),
         signed::<Statement>("statement", statement(world, 0, |_| {}).bytes()).seed(
             statement(world, 0, |statement| (statement.certificate, statement.receipt) = (None, None))

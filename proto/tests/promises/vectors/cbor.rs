@@ -202,6 +202,13 @@ fn cbor_is_read_as_in_the_vectors() {
         "an integer expected at 1",
     );
     invalid(
+        "map-true-key",
+        "True is not 1.",
+        "map of 0 and 1",
+        "a20007f508",
+        "an integer expected at 3, found a simple value",
+    );
+    invalid(
         "map-short",
         "A key is missing.",
         "map of 0 and 1",

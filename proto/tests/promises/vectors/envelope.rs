@@ -1,6 +1,7 @@
 //! COSE_Sign1 envelopes, taken apart, spoiled, and signed anew.
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use sha2::{Digest as _, Sha512};
 
 use super::faults::{Fault, encoding, fault, tagged};
 use crate::item::{Item, bytes, raw, text};
@@ -18,6 +19,30 @@ const ORDER: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
+/// RFC 9052's Sig_structure.
+fn to_be_signed(protected: &[u8], payload: &[u8]) -> Vec<u8> {
+    Item::Array(vec![text("Signature1"), bytes(protected), bytes([]), bytes(payload)]).encode()
+}
+
+/// The sum of two numbers below the order, modulo it, little-endian.
+fn add(a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    let mut carry = 0;
+    for (place, byte) in sum.iter_mut().enumerate() {
+        carry += u16::from(a[place]) + u16::from(b[place]);
+        (*byte, carry) = (carry as u8, carry >> 8);
+    }
+    if sum.iter().rev().lt(ORDER.iter().rev()) {
+        return sum;
+    }
+    let mut borrow = 0;
+    for (byte, less) in sum.iter_mut().zip(ORDER) {
+        borrow += i16::from(*byte) - i16::from(less);
+        (*byte, borrow) = (borrow as u8, borrow >> 8);
+    }
+    sum
+}
+
 impl Envelope {
     /// Takes a signed object apart.
     pub(super) fn open(signed: &[u8], key: &SigningKey) -> Self {
@@ -29,8 +54,7 @@ impl Envelope {
 
     /// The four parts of the object over these bytes, signed.
     fn parts(&self, protected: &[u8], payload: &[u8]) -> Vec<Item> {
-        let to_be_signed = Item::Array(vec![text("Signature1"), bytes(protected), bytes([]), bytes(payload)]);
-        let signature = self.key.sign(&to_be_signed.encode()).to_bytes();
+        let signature = self.key.sign(&to_be_signed(protected, payload)).to_bytes();
         vec![bytes(protected), Item::Map(vec![]), bytes(payload), bytes(signature)]
     }
 
@@ -271,6 +295,8 @@ impl Envelope {
             fault(name, meaning, "is not by key", Self::whole(parts))
         };
         let other = Self { key: SigningKey::from_bytes(&[0x77; 32]), ..self.clone_parts() };
+        let mut neutral = self.parts(&self.protected.encode(), &self.payload.encode());
+        neutral[3] = bytes(self.sign_with_neutral_point());
         let mut mixed = self.parts(&self.protected.encode(), &self.payload.encode());
         let without_typ_string = self.key.sign(&self.payload.encode()).to_bytes();
         mixed[3] = bytes(without_typ_string);
@@ -287,6 +313,12 @@ impl Envelope {
                     (*byte, carry) = (sum as u8, sum >> 8);
                 }
             }),
+            fault(
+                "signature-point-of-small-order",
+                "By the right key, and its point is the neutral one: some verifiers take it.",
+                "is not by key",
+                Self::whole(neutral),
+            ),
             fault("signed-by-other", "Forged: another key signed.", "is not by key", other.sign()),
             fault(
                 "signed-bare",
@@ -295,6 +327,25 @@ impl Envelope {
                 Self::whole(mixed),
             ),
         ]
+    }
+
+    /// The signature (R, S) with the secret r = 0: R is the neutral point, and S is just h a, modulo the order.
+    fn sign_with_neutral_point(&self) -> [u8; 64] {
+        let signed = to_be_signed(&self.protected.encode(), &self.payload.encode());
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        let key = self.key.verifying_key();
+        let hashed = Sha512::new_with_prefix(&signature[..32]).chain_update(key.as_bytes());
+        let h = hashed.chain_update(signed).finalize();
+        let (a, mut sum) = (self.key.to_scalar().to_bytes(), [0; 32]);
+        for bit in (0..512).rev() {
+            sum = add(sum, sum);
+            if h[bit / 8] >> (bit % 8) & 1 == 1 {
+                sum = add(sum, a);
+            }
+        }
+        signature[32..].copy_from_slice(&sum);
+        signature
     }
 
     fn clone_parts(&self) -> Self {

@@ -3,13 +3,23 @@
 use fairpost_proto::cose::Signed;
 use fairpost_proto::evidence::{self, Answer, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::ids::{ClusterId, Digest, Protocol, Timestamp, Verdict};
+use fairpost_proto::view::View;
 use serde_json::{Value, json};
 
 use super::envelope::Envelope;
 use super::terms::terms_values;
 use super::{Made, bytes as field, bytes_or_null, faults, hex_or_null, show, time};
 use crate::item::{Item, bytes, text};
-use crate::world::{CREATED, World, after, now, world};
+use crate::world::{CREATED, SENDER, World, after, genesis_with_an_anchor_until, now, world};
+
+/// The genesis with this name in `genesis.json`.
+fn view(name: &str) -> View {
+    match name {
+        "four" => world().genesis.clone(),
+        "brief-anchor" => genesis_with_an_anchor_until((2026, 6, 5)),
+        other => panic!("no view {other}"),
+    }
+}
 
 /// A command as a vector.
 fn command(verdict: Verdict, nro: &[u8], evidence: Option<&[u8]>, at: Timestamp) -> Value {
@@ -26,7 +36,8 @@ fn judge_evidence(vector: &Value) -> Result<(), String> {
     let verdict = Verdict::from_code(vector["verdict"].as_u64().unwrap() as u8).unwrap();
     let evidence = bytes_or_null(vector, "evidence");
     let (nro, at) = (field(vector, "nro"), time(vector, "at"));
-    let checked = evidence::check(&world().genesis, verdict, &nro, evidence.as_deref(), at).map_err(show)?;
+    let view = view(vector["view"].as_str().unwrap());
+    let checked = evidence::check(&view, verdict, &nro, evidence.as_deref(), at).map_err(show)?;
     assert_eq!((checked.verdict, checked.nro.digest()), (verdict, Digest::of(&nro)));
     assert_eq!(checked.evidence, evidence.as_deref().map(Digest::of));
     Ok(())
@@ -101,6 +112,15 @@ fn valid_evidence(world: &World, made: &mut Made) {
     let years_later = after(40 * 365 * 86_400);
     let meaning = "An expiry years later, when the sender's certificate is long over.";
     made.valid("expiry-years-later", meaning, command(Verdict::Expired, nro.bytes(), None, years_later));
+
+    let late = world.late.sign(nro.payload().clone());
+    let meaning =
+        "The sender's certificate begins within the exchange, and the expiry is recorded after that.";
+    made.valid(
+        "expiry-late-certificate",
+        meaning,
+        command(Verdict::Expired, late.bytes(), None, after(3 * 86_400)),
+    );
 
     let open = world.nro(|terms| (terms.protocol, terms.recipient.key) = (Protocol::Cmp1, None));
     let receipt = world.renewed.sign(Nrr(Answer::to(&open)));
@@ -209,13 +229,35 @@ fn against_the_rules(world: &World, made: &mut Made, nro: &Signed<Nro>) {
     let payload = nro.payload().clone();
     let stranger = world.impostor.sign(payload.clone());
     alone("nro-by-other-key", "Signed by another.", stranger.bytes(), now(), "NRO: signed by key");
-    let short = world.short.sign(payload);
+    let renewed = world.ca.person(SENDER, 0x15, |_| {}).sign(payload.clone());
+    alone(
+        "nro-by-other-key-of-sender",
+        "Signed with another key that has a certificate as good.",
+        renewed.bytes(),
+        now(),
+        "NRO: signed by key",
+    );
+    let short = world.short.sign(payload.clone());
     alone(
         "nro-certificate-too-short",
         "It must outlive the exchange.",
         short.bytes(),
         now(),
         "the sender's certificate ends at 2026-06-05T00:00:00Z, before the terms expire",
+    );
+    alone(
+        "nro-certificate-not-yet",
+        "Recorded before the sender's certificate begins, which is valid at the deadline.",
+        world.late.sign(payload.clone()).bytes(),
+        now(),
+        "is valid from 2026-06-04T00:00:00Z on, and it is 2026-06-01T13:00:00Z",
+    );
+    alone(
+        "nro-certificate-after-deadline",
+        "Recorded when the sender's certificate is valid, which it was not at the deadline.",
+        world.later.sign(payload).bytes(),
+        after(60 * 86_400),
+        "is valid from 2026-07-01T00:00:00Z on, and it is 2026-06-08T12:00:00Z",
     );
     let other = world.nro(|terms| terms.sender.address = world.impostor.address.clone());
     alone(
@@ -224,6 +266,16 @@ fn against_the_rules(world: &World, made: &mut Made, nro: &Signed<Nro>) {
         other.bytes(),
         now(),
         "the certificate is for [\"sender@example.org\"], not for \"impostor@example.org\"",
+    );
+
+    let brief = world.nro(|terms| terms.cluster = view("brief-anchor").cluster());
+    let mut fields = command(Verdict::Expired, brief.bytes(), None, now());
+    fields["view"] = "brief-anchor".into();
+    made.invalid(
+        "nro-anchor-ends-first",
+        "The anchor is valid when it is recorded, and over at the deadline.",
+        "was valid until 2026-06-05T00:00:00Z, and it is 2026-06-08T12:00:00Z",
+        fields,
     );
 
     let receipt = Nrr(Answer::to(nro));

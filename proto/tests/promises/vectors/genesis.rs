@@ -6,7 +6,7 @@ use serde_json::json;
 use super::faults::{self, Fault, fault};
 use super::{Made, bytes as field, same, show};
 use crate::item::{Item, bytes, text};
-use crate::world::world;
+use crate::world::{genesis_with_an_anchor_until, world};
 
 /// Points of G1 that are none (`threshold/points.json` has them all).
 pub(super) const IDENTITY: &str =
@@ -285,6 +285,11 @@ fn geneses_are_taken_as_in_the_vectors() {
             Parameters { shortest_lifetime: body.parameters.longest_lifetime, ..body.parameters };
     });
     valid("one-lifetime", "All exchanges last as long.", &edges);
+    valid(
+        "brief-anchor",
+        "The anchor ends within the exchanges of other files: on 2026-06-05.",
+        &genesis_with_an_anchor_until((2026, 6, 5)),
+    );
 
     let fields = |bytes: &[u8]| json!({ "genesis": hex::encode(bytes) });
     let item = Item::decode(world.genesis.bytes());

@@ -1,17 +1,22 @@
 //! Proof files and what the judge says of them, with and without the mail.
 
 use fairpost_proto::ids::{Digest, Verdict};
+use fairpost_proto::leaf::Leaf;
 use fairpost_proto::proof::{Claim, Proof};
 use fairpost_proto::sealed;
+use fairpost_proto::threshold::Message;
 use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::Opening;
+use fairpost_proto::vote::Certificate;
 use serde_json::{Value, json};
 
 use super::faults;
 use super::trust::off_subgroup_g2;
 use super::{Made, bytes as field, bytes_or_null, hex_or_null, same};
 use crate::item::{Item, bytes, text};
-use crate::world::{Exchange, MAIL, World, after, expires, judge, now, world};
+use crate::world::{
+    Exchange, MAIL, World, after, expires, genesis_with_an_anchor_until, judge, now, token_of, world,
+};
 
 fn fields(proof: &[u8], container: Option<&[u8]>) -> Value {
     json!({ "trust": "genesis", "proof": hex::encode(proof), "mail": hex_or_null(container) })
@@ -216,6 +221,9 @@ fn broken(world: &World, made: &mut Made) {
         &error,
         &Proof { trust: foreign, ..good() },
     );
+    let sister = sister_proof(world);
+    let error = format!("trust: the proof is of cluster {}", sister.trust.cluster());
+    refused("other-genesis", "A cluster with the trusted one's key, and another genesis.", &error, &sister);
     refused(
         "nro-swapped",
         "Another exchange's NRO.",
@@ -254,6 +262,29 @@ fn broken(world: &World, made: &mut Made) {
         "Another exchange's certificate.",
         "certificate: the leaf is for exchange",
         &Proof { certificate: other, ..good() },
+    );
+    let leaf = *good().certificate.leaf();
+    let voted_for = |leaf| world.certificate(leaf, &[0, 1, 2]);
+    let other = Leaf { exchange: cmp1.id(), ..leaf };
+    refused(
+        "leaf-other-exchange",
+        "The votes are for the same, in another exchange.",
+        "certificate: the leaf is for exchange",
+        &Proof { certificate: voted_for(other), token: world.token(released, cmp1.id()), ..good() },
+    );
+    let other = Leaf { nro: cmp1.nro.digest(), ..leaf };
+    refused(
+        "leaf-other-nro",
+        "The votes are for another NRO.",
+        "certificate: the leaf names NRO",
+        &Proof { certificate: voted_for(other), ..good() },
+    );
+    let other = Leaf { evidence: Some(cmp1.nro.digest()), ..leaf };
+    refused(
+        "leaf-other-evidence",
+        "The votes are for another receipt.",
+        "certificate: the leaf names evidence",
+        &Proof { certificate: voted_for(other), ..good() },
     );
     let late = world.proof_of(cmp2, released, world.answer(released, &cmp2.nro), expires());
     refused(
@@ -311,6 +342,35 @@ pub(crate) fn foreign_trust(world: &World) -> Trust {
     let genesis = fairpost_proto::view::View::genesis("vectors", body).unwrap();
     let token = crate::world::token_of(&shares, &genesis.message());
     Trust::new(genesis, token).unwrap()
+}
+
+/// A proof that would hold, of a cluster of the same servers and key, whose genesis is another.
+fn sister_proof(world: &World) -> Proof {
+    let genesis = genesis_with_an_anchor_until((2026, 6, 9));
+    let cluster = genesis.cluster();
+    let nro = world.nro(|terms| terms.cluster = cluster);
+    let evidence = world.answer(Verdict::Released, &nro);
+    let exchange = nro.payload().terms.exchange();
+    let leaf = Leaf {
+        exchange,
+        nro: nro.digest(),
+        evidence: evidence.as_deref().map(Digest::of),
+        ..world.leaf(Verdict::Released)
+    };
+    let votes = (0..3).map(|member| world.vote(member, &leaf, |vote| vote.cluster = cluster));
+    let message = Message::Verdict { cluster, verdict: Verdict::Released, exchange };
+    let token = token_of(&world.shares, &genesis.message());
+    let proof = Proof {
+        claim: Claim::Verdict,
+        trust: Trust::new(genesis, token).unwrap(),
+        nro: nro.bytes().to_vec(),
+        evidence,
+        certificate: Certificate::new(leaf, votes.collect()),
+        token: token_of(&world.shares, &message),
+        disclosure: None,
+    };
+    assert!(fairpost_proto::verify::verify(&proof, &proof.trust).is_ok());
+    proof
 }
 
 /// Step 6.
@@ -396,6 +456,21 @@ fn opened_badly(world: &World, made: &mut Made) {
         "opening: the sealed mail has digest",
         &other,
         &cmp2.container,
+    );
+    refused(
+        "fraud-mail-flipped",
+        "Fraud is claimed with a mail that the accuser has spoiled.",
+        "opening: the sealed mail has digest",
+        &fraud(world, cmp2),
+        &flipped,
+    );
+    let closed = Proof { claim: Claim::Fraud, ..world.proof(cmp1, Verdict::Refused) }.to_bytes();
+    refused(
+        "fraud-not-released",
+        "Fraud is claimed of a mail that nobody could open.",
+        "opening: the verdict is Refused, and only a Released mail can be opened",
+        &closed,
+        &cmp1.container,
     );
     assert!(now() < expires());
 }

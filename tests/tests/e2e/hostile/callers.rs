@@ -37,7 +37,10 @@ async fn ask(channel: &Channel) -> Answers {
     ];
     let message = RaftMessage::default;
     let consensus = vec![
-        consensus.append(tokio_stream::once(message())).await.err(),
+        match consensus.append(tokio_stream::once(message())).await {
+            Ok(answers) => answers.into_inner().message().await.err(),
+            Err(status) => Some(status),
+        },
         consensus.vote(message()).await.err(),
         consensus.install_snapshot(tokio_stream::once(message())).await.err(),
     ];

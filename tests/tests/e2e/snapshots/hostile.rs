@@ -10,6 +10,9 @@ use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_node::config::Config;
 use fairpost_node::ledger::{Block, Exchange, State};
 use fairpost_node::store::{self, Record};
+use fairpost_proto::chain::key_id;
+use fairpost_proto::cose::Signed;
+use fairpost_proto::grant::Grant;
 use fairpost_proto::merkle::Frontier;
 use fairpost_tests::{Cluster, Settings, open_ledger};
 use sha2::{Digest as _, Sha256};
@@ -68,31 +71,67 @@ impl Told {
     }
 }
 
-/// What comes before the records: version, a leader's vote of a high term, up to where the snapshot goes, no member, a name.
-fn head(liar: u64) -> Vec<u8> {
+const LIAR: usize = 3;
+const TERM: u64 = 1000;
+
+/// What comes before the records: version, a leader's vote of a high term, up to where the snapshot goes, the members, a
+/// name, and the grants of these members.
+fn head(cluster: &Cluster, granting: &[usize]) -> Vec<u8> {
     let numbers =
         |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
-    let last = [&[1][..], &numbers(&[999, liar, 1_000_000])].concat();
-    [&[1][..], &numbers(&[1000, liar]), &[1], &last, &[0, 0, 0, 0, 0], &[0, 3], b"lie"].concat()
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat();
+    let last = [&[1][..], &numbers(&[TERM - 1, LIAR as u64, 1_000_000])].concat();
+    let view = cluster.trust.view();
+    let member = |(id, member): (u64, &fairpost_proto::view::Member)| {
+        [numbers(&[id]), text(&member.name), text(&member.address)].concat()
+    };
+    let members: Vec<Vec<u8>> = (0..).zip(view.members()).map(member).collect();
+    let voters = [&[0, 0, 1, 0, 4][..], &numbers(&[0, 1, 2, 3]), &[0, 4], &members.concat()].concat();
+    let grants: Vec<Vec<u8>> = granting
+        .iter()
+        .map(|voter| {
+            let (key, candidate) = (identity(cluster, *voter), key_id(&view.members()[LIAR].identity));
+            let grant = Grant { cluster: view.cluster(), epoch: view.epoch(), term: TERM, candidate };
+            let signed = Signed::sign(grant, key_id(&key.verifying_key()), &key).bytes().to_vec();
+            [numbers(&[*voter as u64]), (signed.len() as u32).to_be_bytes().to_vec(), signed].concat()
+        })
+        .collect();
+    let grants = [&[granting.len() as u8][..], &grants.concat()].concat();
+    let grants = [&(grants.len() as u32).to_be_bytes()[..], &grants].concat();
+    [&[1][..], &numbers(&[TERM, LIAR as u64]), &[1], &last, &voters, &[0, 3], b"lie", &grants].concat()
+}
+
+fn identity(cluster: &Cluster, node: usize) -> SigningKey {
+    let config = Config::load(&cluster.nodes[node].config).unwrap();
+    SigningKey::from_pkcs8_pem(&std::fs::read_to_string(config.identity).unwrap()).unwrap()
 }
 
 /// A connection to a node in the name of another.
 fn in_the_name_of(cluster: &Cluster, liar: usize, to: usize) -> ConsensusClient<tonic::transport::Channel> {
-    let config = Config::load(&cluster.nodes[liar].config).unwrap();
-    let identity = SigningKey::from_pkcs8_pem(&std::fs::read_to_string(config.identity).unwrap()).unwrap();
-    let credentials = Credentials::generate(&identity, &[], fairpost::now()).unwrap();
+    let credentials = Credentials::generate(&identity(cluster, liar), &[], fairpost::now()).unwrap();
     let member = &cluster.trust.view().members()[to];
     let target: Target = member.address.parse().unwrap();
     let config = client_config(Pin::Identity(member.identity), Some(&credentials)).unwrap();
     ConsensusClient::new(channel(&target, config, ChannelOptions::default()))
 }
 
+/// As a leader whom three members elected, with what they really signed.
 async fn send(cluster: &Cluster, to: usize, bytes: Vec<u8>, again: Option<Vec<u8>>) -> Status {
+    send_after(head(cluster, &[0, 1, LIAR]), cluster, to, bytes, again).await
+}
+
+async fn send_after(
+    head: Vec<u8>,
+    cluster: &Cluster,
+    to: usize,
+    bytes: Vec<u8>,
+    again: Option<Vec<u8>>,
+) -> Status {
     let chunk = |body: &[u8]| RaftMessage { body: body.to_vec() };
-    let mut chunks = vec![chunk(&head(3))];
+    let mut chunks = vec![chunk(&head)];
     chunks.extend(bytes.chunks(1 << 20).map(chunk));
     let endless = again.into_iter().flat_map(move |again| std::iter::repeat_with(move || chunk(&again)));
-    let mut client = in_the_name_of(cluster, 3, to);
+    let mut client = in_the_name_of(cluster, LIAR, to);
     client.install_snapshot(tokio_stream::iter(chunks.into_iter().chain(endless))).await.unwrap_err()
 }
 
@@ -136,6 +175,13 @@ async fn a_snapshot_that_does_not_hold_is_refused_and_the_node_goes_on() {
         }),
         ("a record of no kind", "kind Some(9)", &|told| told.records[block].0 = 9),
     ];
+    // Elected by too few, and by nobody.
+    for granting in [&[0, LIAR][..], &[]] {
+        let refused = send_after(head(&cluster, granting), &cluster, 0, whole.pack(), None).await;
+        let says = format!("shows {} grants for term {TERM}, and leads with 3", granting.len());
+        assert!(refused.message().contains(&says), "{refused:?}");
+    }
+
     for (what, says, lie) in lies {
         let mut told = whole.clone();
         lie(&mut told);

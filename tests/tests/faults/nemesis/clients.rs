@@ -20,6 +20,8 @@ use fairpost_tests::world::World;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::progress::{Progress, count};
+
 /// What was seen, by all clients.
 pub(super) struct Book {
     trust: Trust,
@@ -27,6 +29,8 @@ pub(super) struct Book {
     events: Mutex<Vec<Event>>,
     /// What each exchange is about, to ask again at the end.
     pub(super) begun: Mutex<BTreeMap<ExchangeId, Arc<Begun>>>,
+    /// Told to whoever waits.
+    pub(super) progress: Arc<Progress>,
 }
 
 /// An exchange that was begun.
@@ -42,8 +46,8 @@ pub(super) struct Begun {
 }
 
 impl Book {
-    pub(super) fn new(trust: Trust) -> Self {
-        Self { trust, began: Instant::now(), events: Mutex::default(), begun: Mutex::default() }
+    pub(super) fn new(trust: Trust, progress: Arc<Progress>) -> Self {
+        Self { trust, began: Instant::now(), events: Mutex::default(), begun: Mutex::default(), progress }
     }
 
     /// Milliseconds since the beginning.
@@ -65,6 +69,7 @@ impl Book {
     }
 
     fn write(&self, exchange: ExchangeId, operation: &'static str, start: u128, answer: Answer) {
+        count(&self.progress.operations);
         let end = self.millis();
         self.events.lock().unwrap().push(Event { exchange, operation, start, end, answer });
     }
@@ -102,8 +107,13 @@ impl Party {
         })
     }
 
-    /// Works until it is over.
-    pub(super) async fn work(mut self, book: Arc<Book>, over: Arc<AtomicBool>) -> anyhow::Result<()> {
+    /// Works until it is over, and rests for `pause` between exchanges, more or less.
+    pub(super) async fn work(
+        mut self,
+        book: Arc<Book>,
+        over: Arc<AtomicBool>,
+        pause: Duration,
+    ) -> anyhow::Result<()> {
         while !over.load(Ordering::SeqCst) {
             let kind = self.random.gen_range(0..10);
             // Some deadlines pass while the exchange is under way.
@@ -125,7 +135,7 @@ impl Party {
                 _ => self.ask(&book, &client, &mail, operation).await,
             }
             self.ask(&book, &client, &mail, "proof").await;
-            tokio::time::sleep(Duration::from_millis(self.random.gen_range(0..100))).await;
+            tokio::time::sleep((pause * 2).mul_f64(self.random.r#gen())).await;
         }
         Ok(())
     }
@@ -151,6 +161,7 @@ impl Party {
         let (sender, recipient) = (Arc::clone(&self.sender), Arc::clone(&self.recipient));
         let begun = Arc::new(Begun { sealed, sender, recipient, operation });
         book.begun.lock().unwrap().insert(mail.exchange(), begun);
+        count(&book.progress.exchanges);
         Ok(mail)
     }
 

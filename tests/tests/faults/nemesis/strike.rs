@@ -13,13 +13,13 @@ pub(super) async fn begin(world: &mut World, fault: Fault) -> anyhow::Result<Opt
     let Some(node) = aim(world, fault).await else { return Ok(None) };
     let runs = world.cluster.has_ended(node)?.is_none() && world.cluster.nodes[node].process().is_some();
     match fault {
-        Fault::Kill(_) if runs => world.cluster.kill(node)?,
+        Fault::Kill(_) if runs => world.kill(node)?,
         Fault::Stop(_) if runs => world.cluster.signal(node, "STOP")?,
         Fault::Kill(_) | Fault::Stop(_) => return Ok(None),
         Fault::KillAll => {
             for node in 0..world.cluster.nodes.len() {
                 if world.cluster.has_ended(node)?.is_none() && world.cluster.nodes[node].process().is_some() {
-                    world.cluster.kill(node)?;
+                    world.kill(node)?;
                 }
             }
         }
@@ -39,7 +39,7 @@ pub(super) async fn begin(world: &mut World, fault: Fault) -> anyhow::Result<Opt
         Fault::FullDisk(_) => {
             // A node that is started on a disk with little room meets its end soon.
             if runs {
-                world.cluster.kill(node)?;
+                world.kill(node)?;
             }
             world.disks[node].fill_but(256 << 10)?;
             world.cluster.launch(node)?;
@@ -142,9 +142,8 @@ fn start_all(world: &mut World) -> anyhow::Result<()> {
 /// Has a broken disk checked and mounted anew. Its node has ended by itself, or is stopped for it.
 async fn repair(world: &mut World, node: usize) -> anyhow::Result<()> {
     if world.cluster.has_ended(node)?.is_none() && world.cluster.nodes[node].process().is_some() {
-        world.cluster.kill(node)?;
+        world.kill(node)?;
     }
-    world.disks[node].thaw()?;
     world.disks[node].repair()?;
     start_all(world)
 }
