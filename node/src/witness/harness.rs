@@ -327,6 +327,9 @@ impl Cluster {
         let verdicts = [Verdict::Released, Verdict::Withdrawn, Verdict::Refused].into_iter().zip(evidence);
         let verdicts: Vec<Verdict> =
             verdicts.filter(|(_, there)| *there).map(|(verdict, _)| verdict).collect();
+        if chosen.is_empty() {
+            return;
+        }
         let statements: Vec<_> = chosen.into_values().collect();
         let opening = Command::Round(self.world.opening(number, &statements, &verdicts));
         let entry = self.world.entry(0, &ledger.state, after(self.clock), &[opening]);
