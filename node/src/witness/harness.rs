@@ -589,7 +589,10 @@ fn event(logs: usize) -> impl Strategy<Value = Event> {
         4 => (0..MEMBERS).prop_map(Event::Certify),
         4 => (0..MEMBERS, 1_u8..3).prop_map(|(member, exchange)| Event::Share { member, exchange }),
         1 => (0..MEMBERS).prop_map(Event::Crash),
-        (logs as u32 - 1) => (0..MEMBERS).prop_map(Event::Rewrite),
+        1 => (0..MEMBERS).prop_map(move |member| match logs {
+            1 => Event::Crash(member),
+            _ => Event::Rewrite(member),
+        }),
     ]
 }
 
