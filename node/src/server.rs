@@ -2,26 +2,25 @@
 //!
 //! Options, services and handles are wired here and nowhere else: a reader who knows this file knows who talks to whom.
 
+mod disks;
+mod error;
+mod files;
+mod options;
+mod seen;
+
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use ed25519_dalek::{SigningKey, VerifyingKey};
 use fairpost_api::limits;
-use fairpost_api::tls::{Credentials, Incoming, IncomingOptions, server_config};
+use fairpost_api::tls::{Incoming, server_config};
 use fairpost_api::v1::admin_server::AdminServer;
 use fairpost_api::v1::cluster_server::ClusterServer;
 use fairpost_api::v1::consensus_server::ConsensusServer;
 use fairpost_api::v1::exchange_server::ExchangeServer;
 use fairpost_api::v1::peer_server::PeerServer;
-use fairpost_proto::ids::{KeyId, Timestamp};
-use fairpost_proto::trust::{self, Trust};
-use fairpost_proto::view::View;
-use fairpost_proto::{armor, binding, chain};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -37,20 +36,25 @@ use crate::api::cluster::ClusterService;
 use crate::api::contact::Contact;
 use crate::api::exchange::ExchangeService;
 use crate::api::peer::PeerService;
-use crate::api::peers::{self, Peers};
+use crate::api::peers::Peers;
 use crate::api::raft::{RaftService, RaftTransport};
 use crate::api::watch::Watchers;
 use crate::clock;
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::consensus::{self, Electorate, purge, sequencer};
 use crate::health::{self, Health};
 use crate::machine::{self, LedgerMachine};
-use crate::membership::{self, ShareFile};
+use crate::membership::ShareFile;
 use crate::retention;
-use crate::store::{self, Folder, Home, Ledger, Memory, Store, Writer};
+use crate::store;
 use crate::telemetry;
 use crate::witness::collect::Collector;
 use crate::witness::{self, combine, rounds, service};
+use disks::Disks;
+pub use error::Error;
+use files::{load_credentials, load_identity, load_trust};
+use options::{incoming_options, raft_options};
+use seen::Unvoted;
 
 /// How long requests under way may take after the node was told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -62,108 +66,6 @@ const HEADERS: u32 = 16 * 1024;
 const RESETS: usize = 256;
 /// How many entries without a certificate the witness keeps in memory: a few kilobytes each.
 const INCOMPLETE: usize = 4096;
-/// How many files the node may need for other things than connections of strangers: three databases, members.
-const FILES: usize = 1536;
-
-/// Why a node does not start, or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file can't be read.
-    #[error("{what} {path}: {problem}")]
-    File {
-        /// What it is.
-        what: &'static str,
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The trust file does not hold.
-    #[error("the trust file {path}: {source}")]
-    Trust {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: trust::Error,
-    },
-    /// The view names no such member.
-    #[error("the cluster has no member {name:?}; its members are {members}")]
-    NoMember {
-        /// The name in the configuration.
-        name: String,
-        /// The names in the view.
-        members: String,
-    },
-    /// The identity key is another's.
-    #[error(
-        "the identity key in {path} is {found}, and in {trust} the key of {name} is {expected}: restore the right file"
-    )]
-    Identity {
-        /// Where it is.
-        path: PathBuf,
-        /// This node's name.
-        name: String,
-        /// Where the view is.
-        trust: PathBuf,
-        /// The key that the view has for the name.
-        expected: KeyId,
-        /// The key in the file.
-        found: KeyId,
-    },
-    /// The TLS key speaks for another.
-    #[error("the TLS key in {path} does not speak for {name}: {source}; restore the right file")]
-    Binding {
-        /// Where it is.
-        path: PathBuf,
-        /// This node's name.
-        name: String,
-        /// What is wrong with its binding.
-        source: binding::Error,
-    },
-    /// An address is taken or not ours.
-    #[error("can't listen on {address}: {source}; is another process using the port?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The metrics' address is taken.
-    #[error("can't serve metrics on {address}: {problem}; is another process using the port?")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// What the exporter says.
-        problem: String,
-    },
-    /// A database fails.
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// The share can't be used.
-    #[error(transparent)]
-    Share(#[from] membership::Error),
-    /// The witness store fails.
-    #[error(transparent)]
-    Witness(#[from] witness::store::Error),
-    /// The log can't be read.
-    #[error("the log: {0}")]
-    Log(#[from] consensus::LogError),
-    /// Raft does not start or has stopped.
-    #[error("consensus: {0}")]
-    Consensus(#[from] consensus::Error),
-    /// The other members can't be called.
-    #[error(transparent)]
-    Peers(#[from] peers::Error),
-    /// TLS can't be set up.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// The server broke off.
-    #[error("gRPC: {0}")]
-    Serve(#[from] tonic::transport::Error),
-    /// A part of the node failed while it ran.
-    #[error("the node stopped because {0}")]
-    Fatal(String),
-}
 
 /// Runs a node until `stop` is done, or a part of it fails.
 pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
@@ -391,127 +293,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
 }
 
-fn incoming_options(limits: &Limits) -> IncomingOptions {
-    // Who fills all connections must not keep the databases from opening their files.
-    let files = open_files().unwrap_or(usize::MAX);
-    let most = files.saturating_sub(FILES).max(files / 4);
-    if most < limits.connections {
-        tracing::warn!(
-            files,
-            asked = limits.connections,
-            most,
-            "fewer connections than limits.connections asks \
-             for: the process may open too few files (ulimit -n)"
-        );
-    }
-    IncomingOptions {
-        handshake_timeout: Duration::from_millis(limits.handshake_millis),
-        max_handshakes: limits.handshakes,
-        max_handshakes_per_source: (limits.handshakes / 8).max(1),
-        max_connections: limits.connections.min(most),
-        max_connections_per_source: limits.connections_per_source,
-        first_request: Duration::from_millis(limits.first_request_millis),
-        idle: Duration::from_millis(limits.idle_millis),
-        ..IncomingOptions::default()
-    }
-}
-
-/// How many files this process may have open.
-fn open_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    soft.split_whitespace().next()?.parse().ok()
-}
-
-fn raft_options(index: u16, config: &Config, view: &View) -> consensus::Options {
-    let raft = &config.raft;
-    consensus::Options {
-        heartbeat: Duration::from_millis(raft.heartbeat_millis),
-        election_min: Duration::from_millis(raft.election_min_millis),
-        election_max: Duration::from_millis(raft.election_max_millis),
-        proposal_timeout: Duration::from_millis(config.limits.request_millis),
-        agreement: consensus::clocks::Agreement {
-            members: view.quorum().n(),
-            quorum: view.quorum().q(),
-            skew: view.parameters().skew,
-        },
-        ..consensus::Options::new(u64::from(index))
-    }
-}
-
-/// The witness needs of the log what it has not voted on: when each entry was first seen.
-struct Unvoted {
-    witness: service::Handle,
-    ledger: Ledger,
-}
-
-impl purge::Needed for Unvoted {
-    fn needed(&self) -> Result<Option<u64>, String> {
-        if !self.witness.may_sign() {
-            return Ok(None);
-        }
-        let voted = self.witness.voted().map_err(|error| error.to_string())?;
-        // What it has voted on goes as far as the block's own entry.
-        let block = self.ledger.block(voted).map_err(|error| error.to_string())?;
-        Ok(Some(block.map_or(0, |block| block.index.saturating_add(1))))
-    }
-}
-
-/// The three databases and their writers.
-struct Disks {
-    log: store::Database,
-    log_writer: store::Handle,
-    ledger: Ledger,
-    witness: store::Database,
-    witness_writer: store::Handle,
-    threads: Vec<std::thread::JoinHandle<Result<(), store::Error>>>,
-}
-
-impl Disks {
-    fn open(config: &Config, view: &View, fatal: &watch::Sender<Option<String>>) -> Result<Self, Error> {
-        let owner = store::Identity { node: config.name.clone(), cluster: view.cluster() };
-        let folder = Arc::new(Folder::open(&config.data, &owner)?);
-        let memory = Memory::default();
-        let mut threads = Vec::new();
-        let mut open = |store, columns| -> Result<_, Error> {
-            let database = folder.database(store, columns, &memory)?;
-            let fatal = fatal.clone();
-            let (writer, thread) = Writer::start(database.clone(), store, move |error| {
-                fatal.send_replace(Some(error.to_string()));
-            })?;
-            threads.push(thread);
-            Ok((database, writer))
-        };
-        let (log, log_writer) = open(Store::Log, consensus::LogStore::COLUMNS)?;
-        let (witness, witness_writer) = open(Store::Witness, witness::store::Store::COLUMNS)?;
-        let fatal = fatal.clone();
-        let home = Home::new(folder, memory.clone(), move |error| {
-            fatal.send_replace(Some(error.to_string()));
-        });
-        let ledger = Ledger::open(home)?;
-        Ok(Self { log, log_writer, ledger, witness, witness_writer, threads })
-    }
-
-    /// Writes and syncs what is queued, and ends the writers.
-    async fn close(self) -> Result<(), Error> {
-        for writer in [&self.log_writer, &self.witness_writer] {
-            writer.close().await;
-        }
-        self.ledger.close().await?;
-        let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().map(std::thread::JoinHandle::join).collect::<Vec<_>>()
-        });
-        for ended in joined.await.map_err(|error| Error::Fatal(error.to_string()))? {
-            match ended {
-                Ok(ended) => ended?,
-                Err(_) => return Err(Error::Fatal("a writer's thread panicked".into())),
-            }
-        }
-        Ok(())
-    }
-}
-
 fn watch_over<E: std::fmt::Display + Send + 'static>(
     what: &'static str,
     fatal: watch::Sender<Option<String>>,
@@ -522,53 +303,6 @@ fn watch_over<E: std::fmt::Display + Send + 'static>(
             fatal.send_replace(Some(format!("{what}: {error}")));
         }
     })
-}
-
-fn load_trust(config: &Config) -> Result<Trust, Error> {
-    let path = &config.trust;
-    let file = |problem: String| Error::File { what: "the trust file", path: path.clone(), problem };
-    let text = std::fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
-    let bytes = armor::decode(armor::TRUST, &text).map_err(|error| file(error.to_string()))?;
-    Trust::parse(&bytes).map_err(|source| Error::Trust { path: path.clone(), source })
-}
-
-fn load_identity(config: &Config, view: &View) -> Result<(u16, Arc<SigningKey>), Error> {
-    let (path, name) = (&config.identity, &config.name);
-    let pem = membership::read_private(path)?;
-    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| Error::File {
-        what: "the identity key",
-        path: path.clone(),
-        problem: error.to_string(),
-    })?;
-    let Some((index, member)) = view.member_by_name(name) else {
-        let members: Vec<&str> = view.members().iter().map(|member| member.name.as_str()).collect();
-        return Err(Error::NoMember { name: name.clone(), members: members.join(", ") });
-    };
-    let found = key.verifying_key();
-    if member.identity != found {
-        return Err(Error::Identity {
-            path: path.clone(),
-            name: name.clone(),
-            trust: config.trust.clone(),
-            expected: chain::key_id(&member.identity),
-            found: chain::key_id(&found),
-        });
-    }
-    Ok((index, Arc::new(key)))
-}
-
-/// The TLS key, which must speak for `identity`: with another one the node would run, and no member talk to it.
-fn load_credentials(config: &Config, identity: &VerifyingKey) -> Result<Credentials, Error> {
-    let path = &config.tls;
-    let pem = membership::read_private(path)?;
-    let credentials = Credentials::from_pem(&pem).map_err(|error| Error::File {
-        what: "the TLS key",
-        path: path.clone(),
-        problem: error.to_string(),
-    })?;
-    let speaks = credentials.certificate().speaks_for(identity);
-    speaks.map_err(|source| Error::Binding { path: path.clone(), name: config.name.clone(), source })?;
-    Ok(credentials)
 }
 
 fn start_metrics(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error> {
@@ -587,16 +321,4 @@ fn start_metrics(address: Option<SocketAddr>) -> Result<PrometheusHandle, Error>
     crate::api::metrics::describe();
     crate::health::describe();
     Ok(handle)
-}
-
-impl service::FirstSeen for consensus::LogStore {
-    fn first_seen(&self, index: u64) -> Option<Timestamp> {
-        match Self::first_seen(self, index) {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::error!(index, %error, "the log does not tell when it first saw an entry");
-                None
-            }
-        }
-    }
 }

@@ -36,7 +36,7 @@ const INCLUSION: i64 = -1;
 const ED25519: i64 = -19;
 const SIGN1: u64 = 18;
 
-/// The largest envelope that is read, unless its kind says otherwise ([`Payload::MAX_BYTES`]).
+/// The largest envelope that is read at all, if its kind does not say otherwise.
 pub const MAX_BYTES: usize = 24 * 1024;
 
 /// What is wrong with a signed object.
@@ -45,7 +45,7 @@ pub enum Error {
     /// It is larger than any that Fairpost makes.
     #[error("the signed object has {found} bytes, at most {most} are read")]
     TooLarge {
-        /// The most that is read.
+        /// The largest of its kind.
         most: usize,
         /// Its size.
         found: usize,
@@ -158,7 +158,7 @@ pub trait Payload: Sized {
     type Signer: Signer;
     /// How many keys its map has, the tag included.
     const KEYS: usize;
-    /// The largest envelope that is read.
+    /// The largest envelope of this kind that is read at all.
     const MAX_BYTES: usize = MAX_BYTES;
     /// Reads the keys after the tag.
     fn read(map: &mut Map, reader: &mut Reader<'_>) -> Result<Self, Error>;
@@ -227,6 +227,11 @@ impl<P: Payload> Signed<P> {
     /// The object as it came (without an inclusion proof).
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Whether the same signer says the same in both, whatever the signatures are.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.to_be_signed == other.to_be_signed
     }
 
     /// SHA-256 of the object as it came.
@@ -334,6 +339,21 @@ fn parse<P: Payload>(bytes: &[u8]) -> Result<(Signed<P>, Option<&[u8]>), Error> 
         Some(_) => envelope(protected, body, &signature, None),
     };
     Ok((Signed { bytes: kept, signer, payload, to_be_signed, signature }, proof))
+}
+
+/// The `typ` of what says to be an object that a server signed. Nothing else about it is checked.
+pub(crate) fn typ(bytes: &[u8]) -> Result<&str, cbor::Error> {
+    let mut reader = Reader::new(bytes);
+    reader.tag(SIGN1, "18 (COSE_Sign1)")?;
+    reader.array_of("COSE_Sign1", 4, "4")?;
+    let mut reader = Reader::new(reader.bytes()?);
+    let mut map = reader.map()?;
+    map.key(&mut reader, ALG)?;
+    reader.int()?;
+    map.key(&mut reader, KID)?;
+    reader.bytes32("kid")?;
+    map.key(&mut reader, TYP)?;
+    reader.text("typ", 128)
 }
 
 fn parse_unprotected<'b>(reader: &mut Reader<'b>) -> Result<Option<&'b [u8]>, Error> {

@@ -22,6 +22,7 @@ use crate::cbor::{self, Map, Reader, Writer};
 use crate::chain::{self, Anchor};
 use crate::ids::{ClusterId, Digest, KeyId, Span};
 use crate::memo::Memo;
+use crate::proposal::Draft;
 use crate::quorum::{self, Quorum};
 use crate::threshold::{self, Commitment, PublicKey, SharePublicKey};
 
@@ -172,6 +173,21 @@ pub struct Constitution {
     pub parameters: Parameters,
 }
 
+impl Constitution {
+    /// All of it but the commitment.
+    pub fn draft(&self) -> Draft {
+        Draft {
+            members: self.members.clone(),
+            faults: self.faults,
+            operators: self.operators.clone(),
+            agreeing: self.agreeing,
+            anchors: self.anchors.clone(),
+            auditors: self.auditors.clone(),
+            parameters: self.parameters,
+        }
+    }
+}
+
 /// Where a later view comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Previous {
@@ -260,41 +276,11 @@ impl View {
         previous: Option<Previous>,
         body: Constitution,
     ) -> Result<Self, Error> {
-        let quorum = Quorum::new(body.members.len(), body.faults)?;
+        let (quorum, key_ids) =
+            check_draft(&body.members, body.faults, body.operators.len(), body.agreeing, &body.parameters)?;
         let points = body.commitment.threshold();
         if points != quorum.q() {
             return Err(value("the number of points in the commitment", "q", points as u64).into());
-        }
-        for pair in body.members.windows(2) {
-            if let [before, member] = pair
-                && before.name >= member.name
-            {
-                return Err(Error::Member {
-                    name: member.name.clone(),
-                    problem: "its name does not come after the one before it",
-                });
-            }
-        }
-        let key_ids: Vec<KeyId> = body.members.iter().map(Member::key_id).collect();
-        for (member, key) in body.members.iter().zip(&key_ids) {
-            if key_ids.iter().filter(|other| *other == key).count() > 1 {
-                return Err(Error::Member {
-                    name: member.name.clone(),
-                    problem: "another member has its key",
-                });
-            }
-        }
-        if body.agreeing > body.operators.len() as u64 || (body.agreeing == 0 && !body.operators.is_empty()) {
-            return Err(Error::Operators { k: body.agreeing, operators: body.operators.len() });
-        }
-        let (least, most) = (body.parameters.shortest_lifetime, body.parameters.longest_lifetime);
-        if least > most {
-            return Err(Error::Lifetimes { least, most });
-        }
-        let (grace, found) = (body.parameters.grace, body.parameters.retention);
-        let least = Span::from_millis(most.millis().saturating_add(grace.millis()));
-        if found < least {
-            return Err(Error::Retention { least, found });
         }
         let share_keys = (0..quorum.n()).map(|index| body.commitment.share_key(index as u16)).collect();
         let (public_key, memo) = (body.commitment.public_key(), Arc::default());
@@ -393,13 +379,53 @@ impl View {
     }
 }
 
+/// What must hold of a constitution, whatever its commitment is. Gives the quorum, and the digests of the members' keys.
+pub(crate) fn check_draft(
+    members: &[Member],
+    faults: usize,
+    operators: usize,
+    agreeing: u64,
+    parameters: &Parameters,
+) -> Result<(Quorum, Vec<KeyId>), Error> {
+    let quorum = Quorum::new(members.len(), faults)?;
+    for pair in members.windows(2) {
+        if let [before, member] = pair
+            && before.name >= member.name
+        {
+            return Err(Error::Member {
+                name: member.name.clone(),
+                problem: "its name does not come after the one before it",
+            });
+        }
+    }
+    let key_ids: Vec<KeyId> = members.iter().map(Member::key_id).collect();
+    for (member, key) in members.iter().zip(&key_ids) {
+        if key_ids.iter().filter(|other| *other == key).count() > 1 {
+            return Err(Error::Member { name: member.name.clone(), problem: "another member has its key" });
+        }
+    }
+    if agreeing > operators as u64 || (agreeing == 0 && operators > 0) {
+        return Err(Error::Operators { k: agreeing, operators });
+    }
+    let (least, most) = (parameters.shortest_lifetime, parameters.longest_lifetime);
+    if least > most {
+        return Err(Error::Lifetimes { least, most });
+    }
+    let (grace, found) = (parameters.grace, parameters.retention);
+    let least = Span::from_millis(most.millis().saturating_add(grace.millis()));
+    if found < least {
+        return Err(Error::Retention { least, found });
+    }
+    Ok((quorum, key_ids))
+}
+
 impl core::fmt::Debug for View {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "View {{ cluster: {}, epoch: {} }}", self.cluster, self.epoch)
     }
 }
 
-fn start(bytes: &[u8]) -> Result<Reader<'_>, Error> {
+pub(crate) fn start(bytes: &[u8]) -> Result<Reader<'_>, Error> {
     if bytes.len() > MAX_BYTES { Err(Error::TooLarge { found: bytes.len() }) } else { Ok(Reader::new(bytes)) }
 }
 
@@ -407,7 +433,7 @@ fn value(what: &'static str, expected: &'static str, found: u64) -> cbor::Error 
     cbor::Error::Value { what, expected, found: found.to_string() }
 }
 
-fn short_text(
+pub(crate) fn short_text(
     reader: &mut Reader<'_>,
     what: &'static str,
     length: RangeInclusive<usize>,
@@ -421,15 +447,22 @@ fn short_text(
 }
 
 fn write_constitution(writer: &mut Writer, body: &Constitution) {
+    write_draft(writer, &body.draft(), Some(&body.commitment));
+}
+
+/// Writes a constitution; in a proposal the commitment is not there yet.
+pub(crate) fn write_draft(writer: &mut Writer, body: &Draft, commitment: Option<&Commitment>) {
     writer.uint(2).array(body.members.len());
     for member in &body.members {
         writer.map(3).uint(0).text(&member.name).uint(1).text(&member.address);
         writer.uint(2).bytes(member.identity.as_bytes());
     }
     writer.uint(3).uint(body.faults as u64);
-    writer.uint(4).array(body.commitment.threshold());
-    for point in body.commitment.to_bytes().chunks(POINT_BYTES) {
-        writer.bytes(point);
+    if let Some(commitment) = commitment {
+        writer.uint(4).array(commitment.threshold());
+        for point in commitment.to_bytes().chunks(POINT_BYTES) {
+            writer.bytes(point);
+        }
     }
     let keys = |writer: &mut Writer, keys: &[VerifyingKey]| {
         writer.array(keys.len());
@@ -452,11 +485,7 @@ fn write_constitution(writer: &mut Writer, body: &Constitution) {
 }
 
 fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitution, Error> {
-    map.key(reader, 2)?;
-    let count = reader.array("the members", Quorum::MAX_SERVERS as u64)?;
-    let members = (0..count).map(|_| read_member(reader)).collect::<Result<Vec<_>, _>>()?;
-    map.key(reader, 3)?;
-    let faults = reader.uint()?.min(Quorum::MAX_SERVERS as u64) as usize;
+    let (members, faults) = read_members(map, reader)?;
     map.key(reader, 4)?;
     let points = reader.array("the commitment", Quorum::MAX_SERVERS as u64)?;
     let mut commitment = Vec::new();
@@ -464,6 +493,29 @@ fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitut
         commitment.extend(reader.fixed::<POINT_BYTES>("a point of the commitment", "48 bytes")?);
     }
     let commitment = Commitment::parse(&commitment, points as usize)?;
+    Ok(read_rules(map, reader, members, faults)?.with(commitment))
+}
+
+/// Reads what [`write_draft`] writes without a commitment.
+pub(crate) fn read_draft(map: &mut Map, reader: &mut Reader<'_>) -> Result<Draft, Error> {
+    let (members, faults) = read_members(map, reader)?;
+    read_rules(map, reader, members, faults)
+}
+
+fn read_members(map: &mut Map, reader: &mut Reader<'_>) -> Result<(Vec<Member>, usize), Error> {
+    map.key(reader, 2)?;
+    let count = reader.array("the members", Quorum::MAX_SERVERS as u64)?;
+    let members = (0..count).map(|_| read_member(reader)).collect::<Result<Vec<_>, _>>()?;
+    map.key(reader, 3)?;
+    Ok((members, reader.uint()?.min(Quorum::MAX_SERVERS as u64) as usize))
+}
+
+fn read_rules(
+    map: &mut Map,
+    reader: &mut Reader<'_>,
+    members: Vec<Member>,
+    faults: usize,
+) -> Result<Draft, Error> {
     map.key(reader, 5)?;
     let operators = read_keys(reader, "operator")?;
     map.key(reader, 6)?;
@@ -479,7 +531,7 @@ fn read_constitution(map: &mut Map, reader: &mut Reader<'_>) -> Result<Constitut
     let auditors = read_keys(reader, "auditor")?;
     map.key(reader, 9)?;
     let parameters = read_parameters(reader)?;
-    Ok(Constitution { members, faults, commitment, operators, agreeing, anchors, auditors, parameters })
+    Ok(Draft { members, faults, operators, agreeing, anchors, auditors, parameters })
 }
 
 fn read_member(reader: &mut Reader<'_>) -> Result<Member, Error> {

@@ -1,4 +1,4 @@
-"""The commands: redeem, open, proof, verify. Exit codes as those of `fairpost`: 0 yes, 1 no, 4 invalid, 5 not shown."""
+"""The commands: redeem, open, proof, verify. Exit codes: 0 yes, 1 error, 4 not proved, 5 proved, and no content shown."""
 
 import argparse
 import sys
@@ -97,7 +97,7 @@ def main() -> int:
         command.set_defaults(run=run)
     command = commands.add_parser("verify", help="judge a proof, without any network")
     command.add_argument("--cluster", required=True, help="the cluster's trust file")
-    command.add_argument("--mail", help="the sealed mail that the proof is about")
+    command.add_argument("--mail", help="the sealed mail that the proof is about; it must open to what was signed")
     command.add_argument("proof", help="- for standard input")
     command.set_defaults(run=verify)
     options = parser.parse_args()

@@ -6,7 +6,7 @@ from hashlib import sha256
 # The ciphersuite is BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_NUL_: keys in G1, signatures in G2.
 from py_ecc.bls import G2Basic
 from py_ecc.bls.g2_primitives import G1_to_pubkey, pubkey_to_G1, signature_to_G2, subgroup_check
-from py_ecc.optimized_bls12_381 import G1, curve_order, field_modulus, is_inf, multiply, pairing
+from py_ecc.optimized_bls12_381 import FQ2, G1, b2, curve_order, field_modulus, is_inf, is_on_curve, multiply, pairing
 
 from .cbor import Refused, octets, require
 
@@ -30,8 +30,19 @@ def g1(data: bytes):
 
 
 def g2(data: bytes):
-    """A token or a share: likewise."""
+    """A token: likewise."""
     return _point(octets(data, 96), signature_to_G2)
+
+
+def share(data: bytes):
+    """What servers send each other for a token: uncompressed, on the curve, not the identity; its group is left open."""
+    require(octets(data, 192)[0] < 32, "a flag of a compressed point, or the identity")
+    numbers = [int.from_bytes(data[at : at + 48], "big") for at in range(0, 192, 48)]
+    require(all(number < field_modulus for number in numbers), "a number beyond the field's")
+    x1, x0, y1, y0 = numbers
+    point = FQ2([x0, x1]), FQ2([y0, y1]), FQ2.one()
+    require(is_on_curve(point, b2), "no point of the curve")
+    return point
 
 
 @lru_cache(maxsize=1024)

@@ -49,14 +49,19 @@ impl SealingKey {
 
     /// What is in this copy, if it was sealed to this key for this exchange.
     pub(super) fn open(&self, exchange: ExchangeId, copy: &[u8; COPY]) -> Option<Vec<u8>> {
-        let (encapsulated, ciphertext) = copy.split_first_chunk::<32>()?;
+        self.open_for(&info(exchange), copy)
+    }
+
+    /// What was sealed to this key with this `info`: RFC 9180 §6.1, base mode, as in [`SealingPublicKey::seal_for`].
+    pub(crate) fn open_for(&self, info: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (encapsulated, ciphertext) = sealed.split_first_chunk::<32>()?;
         let secret = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&*self.to_bytes()).ok()?;
         let encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
         hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
             &secret,
             &encapsulated,
-            &info(exchange),
+            info,
             ciphertext,
             &[],
         )
@@ -101,6 +106,17 @@ impl SealingPublicKey {
         lock: &Locked,
         rng: &mut R,
     ) -> Result<Vec<u8>, Error> {
+        self.seal_for(&info(exchange), &lock.to_bytes(), rng)
+    }
+
+    /// Seals to this key with this `info`: the encapsulated key, 32 bytes, and the ciphertext, 16 bytes longer than
+    /// what is sealed.
+    pub(crate) fn seal_for<R: RngCore + CryptoRng>(
+        &self,
+        info: &[u8],
+        plaintext: &[u8],
+        rng: &mut R,
+    ) -> Result<Vec<u8>, Error> {
         let failed = |error: hpke::HpkeError| Error::Encrypt(error.to_string());
         let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(failed)?;
         let (encapsulated, ciphertext) = hpke::single_shot_seal::<
@@ -108,9 +124,7 @@ impl SealingPublicKey {
             HkdfSha256,
             X25519HkdfSha256,
             _,
-        >(
-            &OpModeS::Base, &key, &info(exchange), &lock.to_bytes(), &[], rng
-        )
+        >(&OpModeS::Base, &key, info, plaintext, &[], rng)
         .map_err(failed)?;
         Ok([encapsulated.to_bytes().as_slice(), &ciphertext].concat())
     }

@@ -33,6 +33,7 @@
 
 mod batch;
 mod combine;
+mod dealing;
 mod key;
 mod message;
 mod point;
@@ -40,6 +41,7 @@ mod point;
 mod tests;
 
 pub use combine::combine;
+pub use dealing::{DealingCommitment, Polynomial, Row, sum_of_commitments, sum_of_rows};
 pub use key::{Commitment, KeyShare, deal};
 pub use message::Message;
 pub(crate) use point::parse_g1;

@@ -221,7 +221,9 @@ fn no_flipped_bit_of_an_entry_is_its_leaders() {
 fn an_object_that_is_too_large_is_not_read() {
     let (most, found) = (cose::MAX_BYTES, cose::MAX_BYTES + 1);
     let large = |size: usize| Signed::<Nro>::parse(&vec![0xd2; size]).unwrap_err();
-    assert!(matches!(large(found), cose::Error::TooLarge { found: size, .. } if size == found));
+    assert!(
+        matches!(large(found), cose::Error::TooLarge { most: at_most, found: size } if (at_most, size) == (most, found))
+    );
     // A statement has a whole certificate in it.
     let bound = <Statement as Payload>::MAX_BYTES;
     let stated = |size: usize| Signed::<Statement>::parse(&vec![0xd2; size]).unwrap_err();

@@ -3,6 +3,7 @@
 use fairpost_hostile::{Target, run};
 use fairpost_proto::binding::Binding;
 use fairpost_proto::card::{self, Card};
+use fairpost_proto::ceremony::{self, Action, Ceremony, Kept, Kind, Message};
 use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{self, Payload, Signed, Signer};
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
@@ -14,6 +15,7 @@ use fairpost_proto::lock::{self, Locked};
 use fairpost_proto::merkle::{self, ConsistencyProof, Frontier, InclusionProof};
 use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
+use fairpost_proto::proposal::Proposal;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::sealed::{self, SealingPublicKey};
@@ -25,7 +27,9 @@ use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
 use super::{a_grant, a_trust_file, an_entry};
-use crate::vectors::{acknowledgement, opening, request, second_view, statement, two_tokens, two_votes};
+use crate::vectors::{
+    self, acknowledgement, opening, request, second_view, statement, two_tokens, two_votes,
+};
 use crate::world::{judge, now, signing_key, world};
 
 /// How an error of a signed object names the place: the object, or the part of it.
@@ -182,6 +186,91 @@ fn what_people_and_servers_sign() {
         ),
         signed::<Acknowledgement>("acknowledgement", acknowledgement(world, 0).bytes()),
         signed::<Head>("entry-head", Entry::parse(&an_entry()).unwrap().head.bytes()),
+    ]);
+}
+
+/// How errors of a key ceremony name the place, beside those of [`SIGNED`] and [`FILES`].
+const CEREMONY: &[&str] = &[
+    " has length ",
+    "the signed object has",
+    "of type",
+    "this is \"",
+    "signature algorithm",
+    "the signature",
+    "the unprotected header",
+    "the map has",
+    "the CBOR tag",
+    "the tag has",
+    "kid",
+    "typ",
+    "the proposal",
+    "proposal",
+    "the attempt",
+    "attempt ",
+    "the participants",
+    "a participant",
+    "X25519 key",
+    "dealing",
+    "the rows",
+    "row",
+    "the complaints",
+    "a complaint",
+    "share",
+    "what is kept",
+    "digest",
+];
+
+/// The first message of this kind.
+fn said(kind: Kind) -> Vec<u8> {
+    let log = vectors::ceremony();
+    log.into_iter().find(|message| Message::parse(message).unwrap().kind() == kind).unwrap()
+}
+
+#[test]
+fn what_is_said_and_kept_in_a_key_ceremony() {
+    let log = vectors::ceremony();
+    let mut begun = Ceremony::new(vectors::proposal());
+    begun.apply(&Message::parse(&log[0]).unwrap()).unwrap();
+    let mut joined = begun.clone();
+    log[1..5].iter().for_each(|join| joined.apply(&Message::parse(join).unwrap()).unwrap());
+    let mut rng = <rand_chacha::ChaCha20Rng as rand::SeedableRng>::seed_from_u64(1);
+    let Some(Action::Keep(kept)) =
+        begun.next(&world().members[0], None, &mut rng).unwrap().into_iter().next()
+    else {
+        panic!("nothing to keep");
+    };
+    // Points and coefficients are larger in memory than on the wire.
+    let target = |target: Target| target.places(CEREMONY).memory(24, 512 << 10);
+    run(vec![
+        target(signed::<ceremony::Begin>("ceremony-begin", &said(Kind::Begin))),
+        target(signed::<ceremony::Join>("ceremony-join", &said(Kind::Join))),
+        target(signed::<ceremony::Dealing>("ceremony-dealing", &said(Kind::Dealing))),
+        target(signed::<ceremony::Report>("ceremony-report", &said(Kind::Report))),
+        target(signed::<ceremony::Opening>("ceremony-opening", &said(Kind::Opening))),
+        target(signed::<ceremony::Qualified>("ceremony-set", &said(Kind::Qualified))),
+        target(signed::<ceremony::Proof>("ceremony-proof", &said(Kind::Proof))),
+        target(Target::one_encoding("ceremony-message", |bytes| {
+            Message::parse(bytes).map(|message| message.bytes().to_vec())
+        }))
+        .seed(said(Kind::Join))
+        .seed(said(Kind::Proof)),
+        target(Target::new("ceremony-apply", move |bytes| {
+            let message = Message::parse(bytes).map_err(|error| error.to_string())?;
+            joined.clone().apply(&message).map_err(|error| error.to_string())
+        }))
+        .seed(said(Kind::Dealing)),
+        target(Target::one_encoding("ceremony-kept", |bytes| {
+            Kept::parse(bytes).map(|kept| kept.to_bytes().to_vec())
+        }))
+        .seed(kept.to_bytes().to_vec()),
+        Target::one_encoding("proposal", |bytes| {
+            let proposal = Proposal::parse(bytes).map_err(|error| error.to_string())?;
+            let again = Proposal::new(proposal.name(), proposal.draft().clone());
+            again.map(|again| again.bytes().to_vec()).map_err(|error| error.to_string())
+        })
+        .seed(vectors::proposal().bytes())
+        .places(&["proposal: "])
+        .memory(24, 512 << 10),
     ]);
 }
 

@@ -4,6 +4,7 @@
 //! which error it must cause; it is judged from what stands in the file alone, and from the genesis called "four".
 
 mod cbor;
+mod ceremony;
 mod certificate;
 mod entry;
 mod envelope;
@@ -17,6 +18,7 @@ mod round;
 mod terms;
 mod trust;
 
+pub(crate) use ceremony::{ceremony, proposal};
 use fairpost_proto::ids::Timestamp;
 pub(crate) use misconduct::{two_tokens, two_votes};
 pub(crate) use proof::foreign_trust;

@@ -464,6 +464,15 @@ fn opened_badly(world: &World, made: &mut Made) {
         &fraud(world, cmp2),
         &flipped,
     );
+    let other = world.garbage2.disclosure.clone();
+    let other = Proof { claim: Claim::Fraud, disclosure: other, ..released(cmp2) }.to_bytes();
+    refused(
+        "fraud-lock-other",
+        "Fraud is claimed with a lock that the accuser has made up.",
+        "opening: the proof discloses the lock Some(Digest(",
+        &other,
+        &cmp2.container,
+    );
     let closed = Proof { claim: Claim::Fraud, ..world.proof(cmp1, Verdict::Refused) }.to_bytes();
     refused(
         "fraud-not-released",

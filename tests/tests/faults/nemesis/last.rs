@@ -37,8 +37,7 @@ pub(super) async fn round(world: &World, book: &Book) -> anyhow::Result<History>
     let refused = refusals(world);
     book.progress.now(format!("asking again about {} exchanges", begun.len()));
     // Those that all nodes refused would cost time for nothing; they are asked about all the same.
-    let again =
-        begun.iter().map(|(id, begun)| complete(world, book, *id, begun, refused.get(&id.to_string())));
+    let again = begun.iter().map(|(id, begun)| complete(world, book, begun, refused.get(&id.to_string())));
     let again: Vec<anyhow::Result<()>> =
         futures::stream::iter(again).buffer_unordered(TOGETHER).collect().await;
     again.into_iter().collect::<anyhow::Result<()>>()?;
@@ -91,7 +90,6 @@ fn refusals(world: &World) -> BTreeMap<String, BTreeSet<usize>> {
 async fn complete(
     world: &World,
     book: &Book,
-    id: ExchangeId,
     begun: &Begun,
     refused: Option<&BTreeSet<usize>>,
 ) -> anyhow::Result<()> {
