@@ -13,7 +13,10 @@ use fairpost_hostile::{Target, run};
 use fairpost_proto::cbor::Writer as CborWriter;
 use fairpost_proto::chain;
 use fairpost_proto::cose::Signed;
+use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ClusterId, Digest, Verdict};
+use fairpost_proto::leaf::Round;
+use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::vote::Vote;
 use prost::Message;
 
@@ -208,18 +211,39 @@ fn values_in_the_witnesss_database() {
         CborWriter::new().array(1).array(2).bytes(vote.bytes()).bytes(leaves.as_bytes()).finish();
     let certificate_key = [&block.sequence.to_be_bytes()[..], block.log_root.as_bytes()].concat();
 
-    let stores: Vec<WitnessStore> = (0..6).map(|_| store.clone()).collect();
-    let [voted, promised, seen, chose, certified, counted] = stores.try_into().ok().unwrap();
+    let second = Round::new(2).unwrap();
+    let of_second = [&id.as_bytes()[..], &[0, 0, 0, 2]].concat();
+    let whole = world.certificate(block.leaves[0], &[0, 1, 2]).to_bytes();
+    let stated = CborWriter::new().array(4).uint(3).bytes(&whole).null().uint(after(4).millis()).finish();
+    let held = CborWriter::new().array(3).uint(1).bytes(block.log_root.as_bytes()).uint(0).finish();
+    let acknowledged = CborWriter::new().array(2).uint(4).bytes(block.leaves[0].hash().as_bytes()).finish();
+    let acknowledgement = Acknowledgement {
+        cluster: world.view.cluster(),
+        epoch: 0,
+        exchange: id,
+        round: second,
+        leaf: block.leaves[0].hash(),
+        number: 4,
+    };
+    let identity = &world.identities[0];
+    let acknowledgement = Signed::sign(acknowledgement, chain::key_id(&identity.verifying_key()), identity);
+    let quorum = CborWriter::new().array(1).bytes(acknowledgement.bytes()).finish();
+
+    let stores: Vec<WitnessStore> = (0..10).map(|_| store.clone()).collect();
+    let [voted, promised, seen, chose, certified, counted, states, holds, acknowledges, confirms] =
+        stores.try_into().ok().unwrap();
     let (chosen_for, certified_for, counted_for) = (block.clone(), block.clone(), block.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let places = &["is damaged"];
     run(vec![
-        stored("witness-db-voted", &disk, "voted", id.as_bytes(), move || voted.signed(&id).map(drop))
-            .seed(block.leaves[0].hash().as_bytes().to_vec())
-            .places(places),
+        stored("witness-db-voted", &disk, "voted", id.as_bytes(), move || {
+            voted.signed(&id, Round::FIRST).map(drop)
+        })
+        .seed(block.leaves[0].hash().as_bytes().to_vec())
+        .places(places),
         stored("witness-db-promised", &disk, "promised", id.as_bytes(), move || {
             // A vote that does not parse is told of first.
-            match promised.signed(&id) {
+            match promised.signed(&id, Round::FIRST) {
                 Err(error) if error.to_string().contains("a vote") => Ok(()),
                 other => other.map(drop),
             }
@@ -227,8 +251,27 @@ fn values_in_the_witnesss_database() {
         .seed([0, 0, 0, 1])
         .places(places),
         stored("witness-db-seen", &disk, "receipts", id.as_bytes(), move || seen.receipt(&id).map(drop))
-            .seed(after(3).millis().to_be_bytes())
+            .seed(CborWriter::new().array(3).uint(after(3).millis()).null().null().finish())
+            .seed(CborWriter::new().array(3).uint(after(3).millis()).bytes(b"nro").bytes(b"nrr").finish())
             .places(places),
+        stored("witness-db-statement", &disk, "statements", &of_second, move || {
+            states.stated(&id, second).map(drop)
+        })
+        .seed(stated)
+        .places(places),
+        stored("witness-db-held", &disk, "held", &of_second, move || holds.held(&id).map(drop))
+            .seed(held)
+            .places(places),
+        stored("witness-db-acknowledged", &disk, "acknowledged", &of_second, move || {
+            acknowledges.acknowledged(&id, second).map(drop)
+        })
+        .seed(acknowledged)
+        .places(places),
+        stored("witness-db-acknowledgements", &disk, "acknowledgements", &of_second, move || {
+            confirms.acknowledgements(&id, second).map(drop)
+        })
+        .seed(quorum)
+        .places(places),
         stored("witness-db-ballot", &disk, "ballots", &block.sequence.to_be_bytes(), move || {
             chose.chosen(&chosen_for).map(drop)
         })
@@ -240,7 +283,7 @@ fn values_in_the_witnesss_database() {
         .seed(certificate)
         .places(places),
         stored("witness-db-counter", &disk, "meta", b"number", move || {
-            runtime.block_on(counted.choose(&[(counted_for.clone(), Leaves::none(3))]))
+            runtime.block_on(counted.choose(&[(counted_for.clone(), Leaves::none(3))], &[]))
         })
         .seed(7_u64.to_be_bytes())
         .places(places),
@@ -301,6 +344,7 @@ fn messages_of_callers_and_of_other_nodes() {
     let world = World::new();
     let command = world.command(1, Verdict::Released);
     let (nro, evidence) = (command.nro.clone(), command.evidence.clone().unwrap());
+    let command = Command::Party(command).to_bytes();
     let digest = || Digest::of(b"some").as_bytes().to_vec();
     let vote = v1::BallotVote { vote: nro.clone(), leaves: vec![5] };
     let share = v1::ShareResult { share: vec![1; 96], verdict: 1, ..Default::default() };
@@ -313,9 +357,14 @@ fn messages_of_callers_and_of_other_nodes() {
         message("grpc-outcome", &v1::Outcome { token: vec![1; 96], evidence, ..Default::default() }),
         message("grpc-proof-parts", &v1::ProofParts { nro, token: vec![1; 96], ..Default::default() }),
         message("grpc-raft", &v1::RaftMessage { body: digest() }),
-        message("grpc-forward", &v1::ForwardRequest { commands: vec![command.to_bytes(); 3] }),
+        message("grpc-forward", &v1::ForwardRequest { commands: vec![command.clone(); 3] }),
         message("grpc-forwarded", &v1::ForwardResponse { results: vec![result; 3] }),
-        message("grpc-votes", &v1::CastVotesRequest { votes: vec![vote; 3] }),
+        message(
+            "grpc-votes",
+            &v1::CastVotesRequest { votes: vec![vote; 3], acknowledgements: vec![digest(); 3] },
+        ),
+        message("grpc-statement", &v1::GetStatementRequest { exchange: digest(), round: 2 }),
+        message("grpc-stated", &v1::GetStatementResponse { statement: digest(), evidence: vec![command; 3] }),
         message("grpc-shares", &v1::GetSharesRequest { exchanges: vec![digest(); 3] }),
         message("grpc-shared", &v1::GetSharesResponse { shares: vec![share; 3] }),
     ]);

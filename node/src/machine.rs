@@ -189,5 +189,8 @@ fn result(outcome: &Outcome, carried: u64) -> CommandResult {
         Outcome::Invalid(error) => {
             CommandResult { sequence: carried, reason: error.to_string(), ..of_kind(Kind::Invalid) }
         }
+        Outcome::NotOpened(error) => {
+            CommandResult { sequence: carried, reason: error.to_string(), ..of_kind(Kind::Invalid) }
+        }
     }
 }

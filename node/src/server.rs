@@ -49,7 +49,7 @@ use crate::retention;
 use crate::store;
 use crate::telemetry;
 use crate::witness::collect::Collector;
-use crate::witness::{self, combine, service};
+use crate::witness::{self, combine, rounds, service};
 use disks::Disks;
 pub use error::Error;
 use files::{load_credentials, load_identity, load_trust};
@@ -124,6 +124,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ledger: ledger.clone(),
             log: Arc::new(log.clone()),
             peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
+            clock: clock::now,
             incomplete: INCOMPLETE,
         },
         witness_store,
@@ -143,6 +144,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let (combining, combiner) = combine::Service::new(Arc::clone(&view));
     let collector =
         Collector::new(Arc::clone(&view), index, ledger.clone(), witness.clone(), combiner, shares);
+    let (stuck, reports) = rounds::reports();
     let contact = Contact {
         view: Arc::clone(&view),
         ledger: ledger.clone(),
@@ -150,8 +152,19 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         sequencer: sequencer.clone(),
         peers,
         witness: witness.clone(),
-        collector,
+        collector: collector.clone(),
+        rounds: stuck,
     };
+    let rounds = rounds::Service::new(
+        rounds::Options {
+            view: Arc::clone(&view),
+            index,
+            ledger: ledger.clone(),
+            witness: witness.clone(),
+            others: Arc::new(contact.clone()),
+        },
+        reports,
+    );
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health::default();
@@ -174,6 +187,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         tokio::spawn(combining.run()),
         tokio::spawn(purging.run(halted.clone())),
         tokio::spawn(retaining.run(halted.clone())),
+        tokio::spawn(rounds.run(halted.clone())),
         witness_task,
     ];
 
@@ -223,6 +237,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
                 gate: gate.clone(),
                 sequencer,
                 witness,
+                collector,
                 admission,
                 calls: PeerService::places(),
                 halted: halted.clone(),

@@ -4,12 +4,16 @@ use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use fairpost_proto::chain::{self, Anchor, Chain};
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::{self, Command, Head};
+use fairpost_proto::entry::{self, Command, Demand, Head, Opening};
 use fairpost_proto::evidence::{Answer, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::ids::{Digest, Protocol, Span, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::merkle;
+use fairpost_proto::round::Statement;
 use fairpost_proto::terms::{Address, Fields, Recipient, Sender, Terms};
 use fairpost_proto::threshold::{self, KeyShare};
 use fairpost_proto::view::{Constitution, Member, Parameters, View};
+use fairpost_proto::vote::{Certificate, Vote};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -123,7 +127,7 @@ impl World {
     }
 
     /// The command for this verdict on exchange number `number`.
-    pub(crate) fn command(&self, number: u8, verdict: Verdict) -> Command {
+    pub(crate) fn command(&self, number: u8, verdict: Verdict) -> Demand {
         let nro = self.nro(number);
         let (answer, sender, recipient) = (Answer::to(&nro), &self.sender, &self.recipient);
         let evidence = match verdict {
@@ -147,7 +151,7 @@ impl World {
             ),
             Verdict::Expired => None,
         };
-        Command { verdict, nro: nro.bytes().to_vec(), evidence }
+        Demand { verdict, nro: nro.bytes().to_vec(), evidence }
     }
 
     /// An entry by the member at `leader` that follows `state`, as it stands in the log.
@@ -156,9 +160,10 @@ impl World {
         leader: usize,
         state: &State,
         time: Timestamp,
-        commands: &[Command],
+        commands: &[impl Clone + Into<Command>],
     ) -> Vec<u8> {
-        let batch = entry::write_batch(commands);
+        let commands: Vec<Command> = commands.iter().cloned().map(Into::into).collect();
+        let batch = entry::write_batch(&commands);
         let head = Head {
             cluster: self.view.cluster(),
             epoch: 0,
@@ -170,5 +175,74 @@ impl World {
         };
         let key = &self.identities[leader];
         entry::write(&Signed::sign(head, chain::key_id(&key.verifying_key()), key), &batch)
+    }
+}
+
+impl World {
+    /// The certificate of a leaf that stands alone in its entry, by these members.
+    pub(crate) fn certificate(&self, leaf: Leaf, members: &[usize]) -> Certificate {
+        let ballot = [leaf.hash()];
+        let vote = |member: &usize| {
+            let vote = Vote {
+                cluster: self.view.cluster(),
+                epoch: 0,
+                sequence: 1,
+                log_size: 1,
+                log_root: merkle::root(&ballot),
+                ballot: merkle::root(&ballot),
+                number: 1,
+            };
+            let key = &self.identities[*member];
+            let signed = Signed::sign(vote, chain::key_id(&key.verifying_key()), key);
+            (signed, merkle::inclusion(&ballot, 0).unwrap())
+        };
+        Certificate::new(leaf, members.iter().map(vote).collect())
+    }
+
+    /// A member's statement for a round of exchange number `number`: no certificate, no receipt, and the clock at
+    /// `clock`, unless it is changed.
+    pub(crate) fn statement(
+        &self,
+        member: usize,
+        (number, round): (u8, u32),
+        clock: Timestamp,
+        change: impl FnOnce(&mut Statement),
+    ) -> Signed<Statement> {
+        let mut statement = Statement {
+            cluster: self.view.cluster(),
+            epoch: 0,
+            exchange: self.nro(number).payload().terms.exchange(),
+            round: Round::new(round).unwrap(),
+            certificate: None,
+            receipt: None,
+            clock,
+            number: 1,
+        };
+        change(&mut statement);
+        let key = &self.identities[member];
+        Signed::sign(statement, chain::key_id(&key.verifying_key()), key)
+    }
+
+    /// A round of exchange number `number` with these statements, in the order that they must have, and the evidence for
+    /// these verdicts.
+    pub(crate) fn opening(
+        &self,
+        number: u8,
+        statements: &[Signed<Statement>],
+        verdicts: &[Verdict],
+    ) -> Opening {
+        let mut statements = statements.to_vec();
+        statements.sort_by_key(|statement| *statement.signer());
+        let evidence = |verdict| {
+            let evidence = self.command(number, verdict).evidence;
+            evidence.filter(|_| verdicts.contains(&verdict))
+        };
+        Opening {
+            nro: self.nro(number).bytes().to_vec(),
+            statements: statements.iter().map(|statement| statement.bytes().to_vec()).collect(),
+            receipt: evidence(Verdict::Released),
+            withdrawal: evidence(Verdict::Withdrawn),
+            refusal: evidence(Verdict::Refused),
+        }
     }
 }

@@ -13,7 +13,8 @@
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::cose::{self, Payload, Signed};
 use crate::ids::{ClusterId, Digest, KeyId, Timestamp, Verdict};
-use crate::{leaf, terms, vote};
+use crate::quorum::Quorum;
+use crate::{terms, vote};
 
 /// The largest entry that is read at all.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -101,10 +102,18 @@ impl Payload for Head {
     }
 }
 
-/// What a party asks of the cluster, with the signed bytes as they came. Nothing in it is checked yet:
-/// [`crate::evidence::check`].
+/// What is ordered, with all that is signed in it as it came. Nothing in it is checked yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Command {
+pub enum Command {
+    /// What a party asks for.
+    Party(Demand),
+    /// A later round for an exchange whose votes were split.
+    Round(Opening),
+}
+
+/// What a party asks of the cluster: [`crate::evidence::check`] checks it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Demand {
     /// The verdict asked for.
     pub verdict: Verdict,
     /// The sender's NRO.
@@ -113,22 +122,104 @@ pub struct Command {
     pub evidence: Option<Vec<u8>>,
 }
 
+/// What opens a later round: what a quorum states, and the evidence that there is for one verdict or another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Opening {
+    /// The sender's NRO.
+    pub nro: Vec<u8>,
+    /// Statements of members: [`crate::round::Statement`].
+    pub statements: Vec<Vec<u8>>,
+    /// The recipient's receipt over this NRO.
+    pub receipt: Option<Vec<u8>>,
+    /// The sender's withdrawal.
+    pub withdrawal: Option<Vec<u8>>,
+    /// The recipient's refusal.
+    pub refusal: Option<Vec<u8>>,
+}
+
+impl Opening {
+    /// The evidence for this verdict, if it is here; there is none for Expired.
+    pub fn evidence(&self, verdict: Verdict) -> Option<&[u8]> {
+        match verdict {
+            Verdict::Released => self.receipt.as_deref(),
+            Verdict::Withdrawn => self.withdrawal.as_deref(),
+            Verdict::Refused => self.refusal.as_deref(),
+            Verdict::Expired => None,
+        }
+    }
+}
+
+impl From<Demand> for Command {
+    fn from(demand: Demand) -> Self {
+        Self::Party(demand)
+    }
+}
+
+/// The kind of a command that opens a round; others have the code of their verdict.
+const ROUND: u64 = 5;
+
 impl Command {
+    /// How many bytes that others have signed are in it.
+    pub fn size(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        match self {
+            Self::Party(demand) => demand.nro.len() + length(&demand.evidence),
+            Self::Round(opening) => {
+                let evidence = [&opening.receipt, &opening.withdrawal, &opening.refusal];
+                let evidence: usize = evidence.into_iter().map(length).sum();
+                opening.nro.len() + evidence + opening.statements.iter().map(Vec::len).sum::<usize>()
+            }
+        }
+    }
+
     fn write(&self, writer: &mut Writer) {
-        writer.map(3).uint(0).uint(u64::from(self.verdict.code()));
-        writer.uint(1).bytes(&self.nro).uint(2).bytes_or_null(self.evidence.as_deref());
+        match self {
+            Self::Party(demand) => {
+                writer.map(3).uint(0).uint(u64::from(demand.verdict.code()));
+                writer.uint(1).bytes(&demand.nro).uint(2).bytes_or_null(demand.evidence.as_deref());
+            }
+            Self::Round(opening) => {
+                writer.map(6).uint(0).uint(ROUND).uint(1).bytes(&opening.nro);
+                writer.uint(2).array(opening.statements.len());
+                for statement in &opening.statements {
+                    writer.bytes(statement);
+                }
+                writer.uint(3).bytes_or_null(opening.receipt.as_deref());
+                writer.uint(4).bytes_or_null(opening.withdrawal.as_deref());
+                writer.uint(5).bytes_or_null(opening.refusal.as_deref());
+            }
+        }
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, cbor::Error> {
         let mut map = reader.map()?;
         map.key(reader, 0)?;
-        let verdict = leaf::read_verdict(reader)?;
+        let kind = reader.uint()?;
+        let verdict = u8::try_from(kind).ok().and_then(Verdict::from_code);
+        if verdict.is_none() && kind != ROUND {
+            let (what, expected) = ("the command's kind", "1 to 5");
+            return Err(cbor::Error::Value { what, expected, found: kind.to_string() });
+        }
         map.key(reader, 1)?;
         let nro = reader.bytes()?.to_vec();
         map.key(reader, 2)?;
-        let evidence = reader.bytes_or_null()?.map(<[u8]>::to_vec);
+        let command = match verdict {
+            Some(verdict) => Self::Party(Demand { verdict, nro, evidence: owned(reader.bytes_or_null()?) }),
+            None => {
+                let count = reader.array_from_one("the statements", Quorum::MAX_SERVERS as u64)?;
+                let statements =
+                    (0..count).map(|_| reader.bytes().map(<[u8]>::to_vec)).collect::<Result<_, _>>()?;
+                map.key(reader, 3)?;
+                let receipt = owned(reader.bytes_or_null()?);
+                map.key(reader, 4)?;
+                let withdrawal = owned(reader.bytes_or_null()?);
+                map.key(reader, 5)?;
+                let refusal = owned(reader.bytes_or_null()?);
+                Self::Round(Opening { nro, statements, receipt, withdrawal, refusal })
+            }
+        };
         map.finish(reader)?;
-        Ok(Self { verdict, nro, evidence })
+        Ok(command)
     }
 
     /// Its one encoding.
@@ -145,6 +236,10 @@ impl Command {
         reader.finish()?;
         Ok(command)
     }
+}
+
+fn owned(bytes: Option<&[u8]>) -> Option<Vec<u8>> {
+    bytes.map(<[u8]>::to_vec)
 }
 
 /// A batch of commands in the order in which they will be decided.

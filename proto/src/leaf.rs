@@ -31,6 +31,14 @@ impl Round {
     pub const fn get(self) -> u32 {
         self.0.get()
     }
+
+    /// The round after it; none after the last that can be written.
+    pub const fn next(self) -> Option<Self> {
+        match self.0.checked_add(1) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
 }
 
 impl fmt::Display for Round {
@@ -48,7 +56,7 @@ pub struct Leaf {
     pub round: Round,
     /// The verdict.
     pub verdict: Verdict,
-    /// When: the entry's time in round 1.
+    /// When: the entry's time in round 1; in a later round what the statements that opened it give.
     pub time: Timestamp,
     /// SHA-256 of the NRO.
     pub nro: Digest,
@@ -111,7 +119,7 @@ impl Leaf {
     }
 }
 
-fn read_round(reader: &mut Reader<'_>) -> Result<Round, cbor::Error> {
+pub(crate) fn read_round(reader: &mut Reader<'_>) -> Result<Round, cbor::Error> {
     let number = reader.uint()?;
     u32::try_from(number).ok().and_then(Round::new).ok_or(cbor::Error::Value {
         what: "the round",

@@ -24,6 +24,7 @@ pub mod proof;
 pub mod proposal;
 pub mod quorum;
 pub mod request;
+pub mod round;
 pub mod sealed;
 mod shown;
 pub mod terms;

@@ -16,14 +16,14 @@ use anyhow::{Context as _, ensure};
 use ed25519_dalek::SigningKey;
 use fairpost::{ca, identity::Identity};
 use fairpost_node::config::Config;
-use fairpost_node::ledger::{self, Applied, Block, Exchange, Exchanges, State};
+use fairpost_node::ledger::{self, Applied, Block, Exchange, Exchanges, Standing, State};
 use fairpost_node::membership::ShareFile;
 use fairpost_node::store::{self, Database, Folder, Home, Ledger, Memory, Store, Writer};
 use fairpost_node::witness::store::Store as WitnessStore;
 use fairpost_node::witness::tally::{self, Counted, Leaves, Tally};
 use fairpost_ops::operator;
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::{self, Command, Entry, Head};
+use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{Answer, Nro, Nrr};
 use fairpost_proto::ids::{Digest, ExchangeId, Protocol, Span, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
@@ -150,7 +150,7 @@ fn people(ca: &Path, filling: Filling) -> anyhow::Result<Vec<Identity>> {
 }
 
 /// Commands that release `count` exchanges.
-fn sign(trust: &Trust, people: &[Identity], filling: Filling, count: usize) -> anyhow::Result<Vec<Command>> {
+fn sign(trust: &Trust, people: &[Identity], filling: Filling, count: usize) -> anyhow::Result<Vec<Demand>> {
     let threads = filling.threads.max(1);
     let each = count.div_ceil(threads);
     let share = |thread: usize| count.saturating_sub(thread * each).min(each);
@@ -166,7 +166,7 @@ fn sign(trust: &Trust, people: &[Identity], filling: Filling, count: usize) -> a
     })
 }
 
-fn command(trust: &Trust, people: &[Identity]) -> anyhow::Result<Command> {
+fn command(trust: &Trust, people: &[Identity]) -> anyhow::Result<Demand> {
     let pick = || people.get(OsRng.next_u32() as usize % people.len()).context("nobody is there");
     let (sender, recipient) = (pick()?, pick()?);
     let (mut nonce, mut content) = ([0; 16], [0; 32]);
@@ -186,12 +186,13 @@ fn command(trust: &Trust, people: &[Identity]) -> anyhow::Result<Command> {
     let nro = sender.sign(Nro { terms, sealed: Digest::of(&content) })?;
     let nrr = recipient.sign(Nrr(Answer::to(&nro)))?;
     let (nro, evidence) = (nro.bytes().to_vec(), Some(nrr.bytes().to_vec()));
-    Ok(Command { verdict: Verdict::Released, nro, evidence })
+    Ok(Demand { verdict: Verdict::Released, nro, evidence })
 }
 
 /// What an entry with these commands does.
-fn apply(view: &View, leader: &SigningKey, state: &State, commands: &[Command]) -> anyhow::Result<Applied> {
-    let batch = entry::write_batch(commands);
+fn apply(view: &View, leader: &SigningKey, state: &State, commands: &[Demand]) -> anyhow::Result<Applied> {
+    let batch: Vec<Command> = commands.iter().cloned().map(Command::Party).collect();
+    let batch = entry::write_batch(&batch);
     let time = fairpost::now().max(state.time);
     let head = Head {
         cluster: view.cluster(),
@@ -243,7 +244,7 @@ struct Nothing;
 impl Exchanges for Nothing {
     type Error = Infallible;
 
-    fn standing(&self, _: &ExchangeId) -> Result<Option<(Verdict, u64)>, Infallible> {
+    fn standing(&self, _: &ExchangeId) -> Result<Option<Standing>, Infallible> {
         Ok(None)
     }
 }
@@ -301,7 +302,7 @@ impl Witness {
             leaves
         };
         let choices: Vec<(Block, Leaves)> = blocks.iter().map(|block| (block.clone(), all(block))).collect();
-        self.store.choose(&choices).await?;
+        self.store.choose(&choices, &[]).await?;
         let voters = members.get(..view.quorum().q()).context("fewer members than a quorum")?;
         let mut tallies = Vec::new();
         for (block, leaves) in &choices {
@@ -324,7 +325,8 @@ impl Witness {
             for member in voters {
                 tally.add(view, sign(member))?;
             }
-            tallies.push(tally);
+            let certified = tally.certified(view);
+            tallies.push((tally, certified));
         }
         self.store.put_certificates(&tallies).await?;
         Ok(())

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use fairpost_api::v1::CommandResult;
 use fairpost_api::v1::command_result::Kind;
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::Command;
+use fairpost_proto::entry::{Command, Demand};
 use fairpost_proto::evidence::{self, Nro};
 use fairpost_proto::ids::{ExchangeId, KeyId, Timestamp, Verdict};
+use fairpost_proto::leaf::Round;
 use fairpost_proto::request::{self, Method};
 use fairpost_proto::view::View;
+use futures::future::BoxFuture;
 use tonic::Status;
 use tracing::debug;
 
@@ -27,6 +29,7 @@ use crate::consensus::{self, sequencer};
 use crate::ledger::Exchange;
 use crate::store::{Ledger, VerifiedToken};
 use crate::witness::collect::{self, Collector};
+use crate::witness::rounds::{self, Answer, Others};
 use crate::witness::service;
 
 /// How long to wait before a command is handed in again, when there is no leader to hand it to.
@@ -61,6 +64,8 @@ pub struct Contact {
     pub witness: service::Handle,
     /// Makes tokens.
     pub collector: Collector,
+    /// Hears of exchanges for which too few give their shares.
+    pub rounds: rounds::Handle,
 }
 
 impl Contact {
@@ -94,7 +99,7 @@ impl Contact {
             self.check_command(admitted, verdict, evidence.as_deref()).await?;
             let started = Instant::now();
             let nro = admitted.nro.bytes().to_vec();
-            self.order(Command { verdict, nro, evidence }).await?;
+            self.order(Demand { verdict, nro, evidence }).await?;
             metrics::stage("order", started.elapsed());
         }
         self.finish(&admitted.exchange).await
@@ -132,14 +137,16 @@ impl Contact {
         // Only a receipt that might come too late needs a witness that it did not.
         let near = parameters.skew.millis() * 2 + parameters.grace.millis();
         if now < expires && now.distance(expires).millis() <= near {
-            let kept = self.witness.saw_receipt(&admitted.exchange, now).await;
+            let (nro, nrr) = (admitted.nro.bytes().to_vec(), evidence.unwrap_or_default().to_vec());
+            let kept = self.witness.saw_receipt(&admitted.exchange, now, nro, nrr).await;
             kept.map_err(|fault| error::internal(&fault))?;
         }
         Ok(())
     }
 
     /// Has a command ordered, by whoever leads, until the ledger has decided on it. Takes as long as it takes.
-    async fn order(&self, command: Command) -> Result<(), Status> {
+    async fn order(&self, demand: Demand) -> Result<(), Status> {
+        let command = Command::Party(demand.clone());
         loop {
             let result = match self.hand_in(&command).await {
                 Ok(result) => result,
@@ -153,7 +160,7 @@ impl Contact {
             match result.kind() {
                 Kind::Decided => return Ok(()),
                 Kind::TooLate => {
-                    let nro = Signed::<Nro>::parse(&command.nro);
+                    let nro = Signed::<Nro>::parse(&demand.nro);
                     let expires = nro.map_or(Timestamp::EPOCH, |nro| nro.payload().terms.expires);
                     return Err(too_late(expires, time));
                 }
@@ -191,11 +198,38 @@ impl Contact {
                 }
                 Err(collect::Error::TooFew { needed, found }) => {
                     debug!(%exchange, needed, found, "too few shares; asking again");
+                    self.rounds.stuck(*exchange);
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(other) => return Err(error::internal(&other)),
             }
         }
+    }
+}
+
+impl Others for Contact {
+    fn statement(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+        round: Round,
+    ) -> BoxFuture<'static, Result<Answer, String>> {
+        self.peers.statement(member, exchange, round)
+    }
+
+    fn leads(&self) -> bool {
+        self.consensus.is_leader()
+    }
+
+    fn order(&self, command: Command) -> BoxFuture<'static, Result<(), String>> {
+        let contact = self.clone();
+        Box::pin(async move {
+            let result = contact.hand_in(&command).await?;
+            match result.kind() {
+                Kind::Decided => Ok(()),
+                other => Err(format!("{other:?}: {}", result.reason)),
+            }
+        })
     }
 }
 

@@ -8,11 +8,14 @@ use fairpost_api::tls::{Place, Places};
 use fairpost_api::v1::peer_server::Peer;
 use fairpost_api::v1::{
     BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
-    GetSharesResponse, GetVotesRequest, GetVotesResponse, ShareResult,
+    GetSharesResponse, GetStatementRequest, GetStatementResponse, GetVotesRequest, GetVotesResponse,
+    ShareResult,
 };
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command};
 use fairpost_proto::ids::ExchangeId;
+use fairpost_proto::leaf::Round;
+use fairpost_proto::round::Acknowledgement;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,7 +26,8 @@ use super::error;
 use super::exchange::limit;
 use crate::consensus::sequencer;
 use crate::ledger::Exchange;
-use crate::witness::service::{Handle, Received, halted};
+use crate::witness::collect::Collector;
+use crate::witness::service::{self, Handle, Received, halted};
 
 /// The most items in one request.
 const MOST: usize = 1024;
@@ -33,6 +37,8 @@ const SIGNED_TOGETHER: usize = 32;
 const CALLS: usize = 256;
 /// When a member that has too many should call again.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long it is tried to make a token before this node states that the exchange has none.
+const TRY: Duration = Duration::from_secs(3);
 /// How long a share may be waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -46,6 +52,8 @@ pub struct PeerService {
     pub witness: Handle,
     /// Whose turn it is to have shares signed.
     pub admission: Arc<Admission>,
+    /// Makes the token where somebody thinks that it can't be made.
+    pub collector: Collector,
     /// The calls of each member.
     pub calls: Arc<Places<u16>>,
     /// When it is true, streams that stay open end.
@@ -92,10 +100,14 @@ impl Peer for PeerService {
         let mut stop = self.halted.clone();
         let mut messages = pin!(request.into_inner().take_until(halted(&mut stop)));
         while let Some(message) = messages.next().await {
-            let votes = message?.votes;
+            let CastVotesRequest { votes, acknowledgements } = message?;
             bounded("votes", votes.len(), MOST)?;
+            bounded("acknowledgements", acknowledgements.len(), MOST)?;
             let votes = votes.into_iter().map(received).collect::<Result<_, _>>()?;
+            let acknowledgements =
+                acknowledgements.iter().map(|bytes| acknowledgement(bytes)).collect::<Result<_, _>>()?;
             self.witness.receive(votes);
+            self.witness.receive_acknowledgements(acknowledgements);
         }
         Ok(Response::new(CastVotesResponse {}))
     }
@@ -107,15 +119,49 @@ impl Peer for PeerService {
         let (_, _place) = self.caller(&request)?;
         let sequences = request.into_inner().sequences;
         bounded("sequences", sequences.len(), MOST)?;
-        let mut votes = Vec::new();
+        let (mut votes, mut acknowledgements) = (Vec::new(), Vec::new());
         for sequence in sequences {
             votes.extend(self.witness.votes(sequence).map_err(|fault| error::internal(&fault))?);
-            if votes.len() >= MOST {
+            let more = self.witness.acknowledgements(sequence).map_err(|fault| error::internal(&fault))?;
+            acknowledgements.extend(more);
+            if votes.len() >= MOST || acknowledgements.len() >= MOST {
                 break;
             }
         }
         votes.truncate(MOST);
-        Ok(Response::new(GetVotesResponse { votes: votes.into_iter().map(ballot_vote).collect() }))
+        acknowledgements.truncate(MOST);
+        Ok(Response::new(GetVotesResponse {
+            votes: votes.into_iter().map(ballot_vote).collect(),
+            acknowledgements: acknowledgements.iter().map(|signed| signed.bytes().to_vec()).collect(),
+        }))
+    }
+
+    async fn get_statement(
+        &self,
+        request: Request<GetStatementRequest>,
+    ) -> Result<Response<GetStatementResponse>, Status> {
+        let (_, _place) = self.caller(&request)?;
+        let GetStatementRequest { exchange, round } = request.into_inner();
+        let malformed = |field, fault: &str| error::bad_field(field, "malformed", fault.into());
+        let exchange = ExchangeId::from_slice(&exchange)
+            .ok_or_else(|| malformed("exchange", "an exchange id has 32 bytes"))?;
+        let round = Round::new(round).ok_or_else(|| malformed("round", "rounds count from 1"))?;
+        // Who asks may not know that nothing is wrong. A promise would make it so: try first.
+        if self.witness.is_certified(&exchange).map_err(|fault| error::internal(&fault))?
+            && let Ok(Ok(_)) = tokio::time::timeout(TRY, self.collector.token(&exchange)).await
+        {
+            return Err(Status::failed_precondition("the exchange is decided"));
+        }
+        let statement = self.witness.statement(&exchange, round).await.map_err(|fault| match fault {
+            service::Error::Refused(refusal) => Status::failed_precondition(refusal.to_string()),
+            service::Error::Closed(reason) => error::unavailable(reason),
+            other => error::internal(&other),
+        })?;
+        let evidence = self.witness.evidence(&exchange).map_err(|fault| error::internal(&fault))?;
+        Ok(Response::new(GetStatementResponse {
+            statement: statement.bytes().to_vec(),
+            evidence: evidence.into_iter().map(|demand| Command::Party(demand).to_bytes()).collect(),
+        }))
     }
 
     type GetSharesStream = BoxStream<'static, Result<GetSharesResponse, Status>>;
@@ -183,6 +229,11 @@ pub(super) fn received(vote: BallotVote) -> Result<Received, Status> {
     bounded("votes.leaves", vote.leaves.len(), entry::MAX_COMMANDS / 8)?;
     let signed = Signed::parse(&vote.vote).map_err(|fault| malformed(fault.to_string()))?;
     Ok(Received { vote: signed, leaves: vote.leaves })
+}
+
+/// An acknowledgement as it comes in: well-formed, not yet checked.
+pub(super) fn acknowledgement(bytes: &[u8]) -> Result<Signed<Acknowledgement>, Status> {
+    Signed::parse(bytes).map_err(|fault| error::bad_field("acknowledgements", "malformed", fault.to_string()))
 }
 
 fn bounded(field: &'static str, found: usize, most: usize) -> Result<(), Status> {

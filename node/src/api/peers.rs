@@ -12,10 +12,14 @@ use fairpost_api::tls::{ChannelOptions, Credentials, Pin, Target, TargetError, c
 use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::peer_client::PeerClient;
 use fairpost_api::v1::{
-    CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetVotesRequest, ShareResult,
+    CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetStatementRequest, GetVotesRequest,
+    GetVotesResponse, ShareResult,
 };
+use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ExchangeId, Verdict};
+use fairpost_proto::leaf::Round;
+use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::threshold::Share;
 use fairpost_proto::view::View;
 use futures::future::{BoxFuture, join_all};
@@ -28,10 +32,13 @@ use tracing::debug;
 use super::peer;
 use crate::machine::Vouchers;
 use crate::witness::collect::Shares;
+use crate::witness::rounds::Answer;
 use crate::witness::service::{self, Received};
 
 /// How long a call to a member may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a member may take for a statement: it may try first to make the token.
+const STATEMENT: Duration = Duration::from_secs(6);
 /// How many messages may wait for one member.
 const QUEUE: usize = 256;
 /// How many votes go in one message.
@@ -62,6 +69,12 @@ struct Ask {
     answer: oneshot::Sender<Result<(Verdict, Share), String>>,
 }
 
+/// What is sent to a member.
+enum Cast {
+    Votes(Vec<Received>),
+    Acknowledgements(Vec<Signed<Acknowledgement>>),
+}
+
 struct Forward {
     command: Vec<u8>,
     answer: oneshot::Sender<Result<CommandResult, String>>,
@@ -71,7 +84,7 @@ struct Member {
     peer: PeerClient<Channel>,
     consensus: ConsensusClient<Channel>,
     commands: mpsc::Sender<Forward>,
-    votes: mpsc::Sender<Vec<Received>>,
+    votes: mpsc::Sender<Cast>,
     sequences: mpsc::Sender<u64>,
     shares: mpsc::Sender<Ask>,
 }
@@ -136,6 +149,31 @@ impl Peers {
         self.members.get(usize::from(index)).map(|member| member.consensus.clone())
     }
 
+    /// A member's statement for a round of an exchange, with the evidence that it has.
+    pub fn statement(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+        round: Round,
+    ) -> BoxFuture<'static, Result<Answer, String>> {
+        let client = self.members.get(usize::from(member)).map(|member| member.peer.clone());
+        Box::pin(async move {
+            let mut client = client.ok_or("there is no such member")?;
+            let exchange = exchange.as_bytes().to_vec();
+            let mut request = Request::new(GetStatementRequest { exchange, round: round.get() });
+            request.set_timeout(STATEMENT);
+            let answer =
+                client.get_statement(request).await.map_err(|status| describe(&status))?.into_inner();
+            let statement = Signed::parse(&answer.statement).map_err(|error| error.to_string())?;
+            // What is malformed is not worth more than nothing.
+            let evidence = answer.evidence.iter().filter_map(|bytes| match Command::parse(bytes) {
+                Ok(Command::Party(demand)) => Some(demand),
+                _ => None,
+            });
+            Ok(Answer { statement, evidence: evidence.collect() })
+        })
+    }
+
     /// Has the leader order a command.
     pub async fn forward(&self, leader: u16, command: &Command) -> Result<CommandResult, String> {
         let member = self.members.get(usize::from(leader)).ok_or("the leader is no member")?;
@@ -159,8 +197,17 @@ fn describe(status: &Status) -> String {
 impl service::Peers for Peers {
     fn cast(&self, votes: Vec<Received>) {
         for (member, index) in self.members.iter().zip(0_u16..) {
-            if index != self.index && member.votes.try_send(votes.clone()).is_err() {
+            if index != self.index && member.votes.try_send(Cast::Votes(votes.clone())).is_err() {
                 debug!(index, "too many votes wait for a member: some are dropped, and it will ask");
+            }
+        }
+    }
+
+    fn acknowledge(&self, acknowledgements: Vec<Signed<Acknowledgement>>) {
+        for (member, index) in self.members.iter().zip(0_u16..) {
+            // Whoever misses them asks.
+            if index != self.index {
+                let _ = member.votes.try_send(Cast::Acknowledgements(acknowledgements.clone()));
             }
         }
     }
@@ -209,27 +256,36 @@ impl Shares for Peers {
 }
 
 /// Casts what is queued over a stream that stays open: a call of its own for each vote would cost more than the vote.
-async fn cast(mut client: PeerClient<Channel>, mut queue: mpsc::Receiver<Vec<Received>>) {
+async fn cast(mut client: PeerClient<Channel>, mut queue: mpsc::Receiver<Cast>) {
     while let Some(first) = queue.recv().await {
         let (sender, receiver) = mpsc::channel(1);
         let open = client.cast_votes(ReceiverStream::new(receiver));
         let feed = async {
-            let mut votes = first;
+            let (mut votes, mut acknowledgements) = (Vec::new(), Vec::new());
+            let mut next = Some(first);
             loop {
-                while votes.len() < VOTES
-                    && let Ok(more) = queue.try_recv()
-                {
-                    votes.extend(more);
+                while let Some(cast) = next.take() {
+                    match cast {
+                        Cast::Votes(more) => votes.extend(more),
+                        Cast::Acknowledgements(more) => acknowledgements.extend(more),
+                    }
+                    if votes.len() < VOTES && acknowledgements.len() < VOTES {
+                        next = queue.try_recv().ok();
+                    }
                 }
                 let rest = votes.split_off(votes.len().min(VOTES));
-                let request = CastVotesRequest { votes: votes.into_iter().map(peer::ballot_vote).collect() };
+                let later = acknowledgements.split_off(acknowledgements.len().min(VOTES));
+                let request = CastVotesRequest {
+                    votes: votes.into_iter().map(peer::ballot_vote).collect(),
+                    acknowledgements: acknowledgements.iter().map(|signed| signed.bytes().to_vec()).collect(),
+                };
                 if sender.send(request).await.is_err() {
                     return;
                 }
-                votes = rest;
-                if votes.is_empty() {
+                (votes, acknowledgements) = (rest, later);
+                if votes.is_empty() && acknowledgements.is_empty() {
                     let Some(more) = queue.recv().await else { return };
-                    votes = more;
+                    next = Some(more);
                 }
             }
         };
@@ -258,10 +314,13 @@ async fn ask(
         match client.get_votes(timed(GetVotesRequest { sequences })).await {
             Ok(answer) => {
                 // What is malformed is not worth more than no answer.
-                let votes =
-                    answer.into_inner().votes.into_iter().filter_map(|vote| peer::received(vote).ok());
+                let GetVotesResponse { votes, acknowledgements } = answer.into_inner();
+                let votes = votes.into_iter().filter_map(|vote| peer::received(vote).ok());
+                let acknowledgements =
+                    acknowledgements.iter().filter_map(|bytes| peer::acknowledgement(bytes).ok());
                 if let Some(witness) = witness.get() {
                     witness.receive(votes.collect());
+                    witness.receive_acknowledgements(acknowledgements.collect());
                 }
             }
             Err(status) => debug!(status = describe(&status), "no votes from a member"),

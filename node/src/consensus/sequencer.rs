@@ -182,9 +182,7 @@ async fn next(held: &mut Option<Call>, queue: &mut mpsc::Receiver<Call>) -> Opti
 
 fn measure(calls: &[Call]) -> (usize, usize) {
     let commands = calls.iter().flat_map(|call| &call.commands);
-    commands.fold((0, 0), |(count, bytes), command| {
-        (count + 1, bytes + command.nro.len() + command.evidence.as_ref().map_or(0, Vec::len))
-    })
+    commands.fold((0, 0), |(count, bytes), command| (count + 1, bytes + command.size()))
 }
 
 impl From<super::Error> for Error {

@@ -3,20 +3,32 @@
 use std::collections::HashMap;
 
 use fairpost_proto::cose;
-use fairpost_proto::entry::{Command, Entry};
+use fairpost_proto::entry::{Command, Demand, Entry, Opening};
 use fairpost_proto::evidence::{self, Checked};
 use fairpost_proto::ids::{ClusterId, Digest, ExchangeId, KeyId, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::view::View;
 
-use super::{Block, Decision, Exchange, State, decide};
+use super::{Block, Decision, Exchange, State, decide, round};
 
 /// The exchanges decided so far.
 pub trait Exchanges {
     /// Why they can't be read.
     type Error;
 
-    /// The standing verdict of an exchange and the entry that decided it.
-    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Self::Error>;
+    /// How an exchange stands, if it was decided.
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<Standing>, Self::Error>;
+}
+
+/// How a decided exchange stands: what its last round says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The verdict, provisional until it has a token.
+    pub verdict: Verdict,
+    /// The entry that decided it.
+    pub sequence: u64,
+    /// The round.
+    pub round: Round,
 }
 
 /// What became of a command.
@@ -41,6 +53,8 @@ pub enum Outcome {
     },
     /// It does not verify.
     Invalid(evidence::Error),
+    /// It opens no round.
+    NotOpened(round::Error),
 }
 
 /// Why a whole entry changes nothing.
@@ -125,61 +139,99 @@ pub fn apply<E: Exchanges>(
         return Ok(Err(void));
     }
     let head = entry.head.payload();
-    let mut next =
+    let next =
         State { sequence: head.sequence, head: entry.head.digest(), time: head.time, log: state.log.clone() };
-    let mut fresh: HashMap<ExchangeId, Verdict> = HashMap::new();
-    let mut decided: Vec<Exchange> = Vec::new();
-    let mut nodes = Vec::new();
+    let (fresh, decided, nodes) = (HashMap::new(), Vec::new(), Vec::new());
+    let mut batch = Batch { view, exchanges, state: next, fresh, decided, nodes };
     let mut outcomes = Vec::with_capacity(entry.commands.len());
     for command in &entry.commands {
-        let checked = match check(view, command, head.time) {
-            Ok(checked) => checked,
-            Err(error) => {
-                outcomes.push(Outcome::Invalid(error));
-                continue;
-            }
-        };
-        let exchange = checked.exchange;
-        let standing = match fresh.get(&exchange) {
-            Some(verdict) => Some((*verdict, head.sequence)),
-            None => exchanges.standing(&exchange)?,
-        };
-        let verdict = standing.map(|(verdict, _)| verdict);
-        outcomes.push(match decide(view.parameters(), verdict, &checked, head.time) {
-            Decision::Decided(leaf) => {
-                nodes.extend(next.log.push(leaf.hash()));
-                fresh.insert(exchange, leaf.verdict);
-                decided.push(Exchange {
-                    leaf,
-                    sequence: head.sequence,
-                    place: decided.len() as u32,
-                    nro: command.nro.clone(),
-                    evidence: command.evidence.clone(),
-                    dropped: None,
-                });
-                Outcome::Decided { verdict: leaf.verdict, sequence: head.sequence }
-            }
-            Decision::Stands(verdict) => {
-                let sequence = standing.map_or(head.sequence, |(_, sequence)| sequence);
-                Outcome::Decided { verdict, sequence }
-            }
-            Decision::TooLate { .. } => Outcome::TooLate { time: head.time },
-            Decision::TooEarly { .. } => Outcome::TooEarly { time: head.time },
+        outcomes.push(match command {
+            Command::Party(demand) => batch.decide(demand)?,
+            Command::Round(opening) => batch.open(opening)?,
         });
     }
+    let Batch { state, decided, nodes, .. } = batch;
     let block = Block {
         sequence: head.sequence,
         index,
         time: head.time,
-        log_size: next.log.size(),
-        log_root: next.log.root(),
+        log_size: state.log.size(),
+        log_root: state.log.root(),
         leaves: decided.iter().map(|exchange| exchange.leaf).collect(),
     };
-    Ok(Ok(Applied { state: next, outcomes, block, exchanges: decided, nodes }))
+    Ok(Ok(Applied { state, outcomes, block, exchanges: decided, nodes }))
 }
 
-fn check(view: &View, command: &Command, time: Timestamp) -> Result<Checked, evidence::Error> {
-    evidence::check(view, command.verdict, &command.nro, command.evidence.as_deref(), time)
+/// An entry that is being applied.
+struct Batch<'a, E> {
+    view: &'a View,
+    exchanges: &'a E,
+    state: State,
+    /// What the entry has decided so far.
+    fresh: HashMap<ExchangeId, Standing>,
+    decided: Vec<Exchange>,
+    nodes: Vec<(u8, u64, Digest)>,
+}
+
+impl<E: Exchanges> Batch<'_, E> {
+    fn decide(&mut self, demand: &Demand) -> Result<Outcome, E::Error> {
+        let time = self.state.time;
+        let checked = match check(self.view, demand, time) {
+            Ok(checked) => checked,
+            Err(error) => return Ok(Outcome::Invalid(error)),
+        };
+        let standing = match self.fresh.get(&checked.exchange) {
+            Some(standing) => Some(*standing),
+            None => self.exchanges.standing(&checked.exchange)?,
+        };
+        let verdict = standing.map(|standing| standing.verdict);
+        Ok(match decide(self.view.parameters(), verdict, &checked, time) {
+            Decision::Decided(leaf) => self.add(leaf, &demand.nro, demand.evidence.as_deref()),
+            Decision::Stands(verdict) => {
+                let sequence = standing.map_or(self.state.sequence, |standing| standing.sequence);
+                Outcome::Decided { verdict, sequence }
+            }
+            Decision::TooLate { .. } => Outcome::TooLate { time },
+            Decision::TooEarly { .. } => Outcome::TooEarly { time },
+        })
+    }
+
+    fn open(&mut self, opening: &Opening) -> Result<Outcome, E::Error> {
+        let nro = match round::nro(opening) {
+            Ok(nro) => nro,
+            Err(error) => return Ok(Outcome::NotOpened(error)),
+        };
+        let exchange = nro.payload().terms.exchange();
+        if self.fresh.contains_key(&exchange) {
+            return Ok(Outcome::NotOpened(round::Error::SameEntry(exchange)));
+        }
+        let Some(standing) = self.exchanges.standing(&exchange)? else {
+            return Ok(Outcome::NotOpened(round::Error::NoFirst(exchange)));
+        };
+        Ok(match round::open(self.view, &nro, standing.round, opening) {
+            Ok(leaf) => self.add(leaf, &opening.nro, opening.evidence(leaf.verdict)),
+            Err(error) => Outcome::NotOpened(error),
+        })
+    }
+
+    fn add(&mut self, leaf: Leaf, nro: &[u8], evidence: Option<&[u8]>) -> Outcome {
+        let (verdict, sequence) = (leaf.verdict, self.state.sequence);
+        self.nodes.extend(self.state.log.push(leaf.hash()));
+        self.fresh.insert(leaf.exchange, Standing { verdict, sequence, round: leaf.round });
+        self.decided.push(Exchange {
+            leaf,
+            sequence,
+            place: self.decided.len() as u32,
+            nro: nro.to_vec(),
+            evidence: evidence.map(<[u8]>::to_vec),
+            dropped: None,
+        });
+        Outcome::Decided { verdict, sequence }
+    }
+}
+
+fn check(view: &View, demand: &Demand, time: Timestamp) -> Result<Checked, evidence::Error> {
+    evidence::check(view, demand.verdict, &demand.nro, demand.evidence.as_deref(), time)
 }
 
 fn check_head(view: &View, state: &State, entry: &Entry) -> Result<(), Void> {

@@ -20,6 +20,7 @@ pub fn decided(outcomes: &[Outcome]) {
             Outcome::TooLate { .. } => "too_late",
             Outcome::TooEarly { .. } => "too_early",
             Outcome::Invalid(_) => "invalid",
+            Outcome::NotOpened(_) => "not_opened",
         };
         counter!("fairpost_decisions_total", "outcome" => outcome).increment(1);
     }

@@ -9,7 +9,8 @@
 //! # Relies on
 //!
 //! The caller asks whether a quorum has signed the log that the state says to have ([`Rebuild::aim`]), before it takes
-//! anything else; and it sees to it that no exchange comes twice, because nothing here grows with the ledger.
+//! anything else; and it sees to it that each exchange comes once for each round, from the first on, because nothing here
+//! grows with the ledger.
 //!
 //! # Guarantees
 //!

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use fairpost_proto::entry::{Command, Entry};
+use fairpost_proto::entry::{Command, Demand, Entry};
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
 use proptest::prelude::*;
 
@@ -16,19 +16,26 @@ pub(crate) struct Memory {
     pub(crate) state: State,
     pub(crate) blocks: Vec<Block>,
     pub(crate) exchanges: HashMap<ExchangeId, Exchange>,
+    /// Exchanges as earlier rounds had them.
+    pub(crate) earlier: Vec<Exchange>,
 }
 
 impl Exchanges for Memory {
     type Error = Infallible;
 
-    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Infallible> {
-        Ok(self.exchanges.get(exchange).map(|exchange| (exchange.leaf.verdict, exchange.sequence)))
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<Standing>, Infallible> {
+        let standing = |exchange: &Exchange| Standing {
+            verdict: exchange.leaf.verdict,
+            sequence: exchange.sequence,
+            round: exchange.leaf.round,
+        };
+        Ok(self.exchanges.get(exchange).map(standing))
     }
 }
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self { state: State::empty(), blocks: vec![], exchanges: HashMap::new() }
+        Self { state: State::empty(), blocks: vec![], exchanges: HashMap::new(), earlier: vec![] }
     }
 
     /// Applies an entry's bytes.
@@ -39,13 +46,23 @@ impl Memory {
         self.state = applied.state;
         self.blocks.push(applied.block);
         for exchange in applied.exchanges {
-            let before = self.exchanges.insert(exchange.leaf.exchange, exchange);
-            assert!(before.is_none(), "an exchange is decided once");
+            let round = exchange.leaf.round.get();
+            if let Some(before) = self.exchanges.insert(exchange.leaf.exchange, exchange) {
+                assert_eq!(before.leaf.round.get() + 1, round, "one leaf for each exchange and round");
+                self.earlier.push(before);
+            } else {
+                assert_eq!(round, 1, "the first leaf is that of the first round");
+            }
         }
         Ok(applied.outcomes)
     }
 
-    fn order(&mut self, world: &World, time: Timestamp, commands: &[Command]) -> Vec<Outcome> {
+    pub(crate) fn order(
+        &mut self,
+        world: &World,
+        time: Timestamp,
+        commands: &[impl Clone + Into<Command>],
+    ) -> Vec<Outcome> {
         let entry = world.entry(0, &self.state, time, commands);
         self.apply(world, &entry).unwrap()
     }
@@ -107,8 +124,8 @@ fn forged_commands_change_nothing() {
     if let Some(last) = forged.evidence.as_mut().and_then(|evidence| evidence.last_mut()) {
         *last ^= 1;
     }
-    let as_receipt = |verdict| Command { verdict: Verdict::Released, ..world.command(1, verdict) };
-    let swapped = Command { evidence: world.command(2, Verdict::Released).evidence, ..good.clone() };
+    let as_receipt = |verdict| Demand { verdict: Verdict::Released, ..world.command(1, verdict) };
+    let swapped = Demand { evidence: world.command(2, Verdict::Released).evidence, ..good.clone() };
     for bad in [
         forged,
         as_receipt(Verdict::Refused),
@@ -294,7 +311,7 @@ proptest! {
         let mut first: HashMap<ExchangeId, Verdict> = HashMap::new();
         for (commands, step) in batches {
             time += step;
-            let commands: Vec<Command> = commands
+            let commands: Vec<Demand> = commands
                 .into_iter()
                 .map(|(number, verdict)| world.command(number, Verdict::ALL[verdict]))
                 .collect();

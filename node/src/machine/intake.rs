@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fairpost_proto::ids::{ExchangeId, Span, Timestamp};
+use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
 use metrics::{counter, describe_counter};
@@ -90,9 +91,16 @@ pub enum Error {
         /// How many signatures came.
         found: usize,
     },
-    /// An exchange comes twice.
-    #[error("exchange {0} has two leaves")]
-    Twice(ExchangeId),
+    /// An exchange's rounds do not come one after the other, from the first.
+    #[error("exchange {exchange} comes with round {found}, after {} rounds", last.map_or(0, Round::get))]
+    Round {
+        /// The exchange.
+        exchange: ExchangeId,
+        /// The last round that came.
+        last: Option<Round>,
+        /// The round found.
+        found: Round,
+    },
     /// It contradicts what is here.
     #[error("the snapshot has the log {found:?}, and here it is {expected:?}: a fork")]
     Fork {
@@ -254,8 +262,10 @@ impl Intake {
                 Ok(self.staging.put_block(&verified).await?)
             }
             Step::Exchange(exchange) => {
-                if self.staging.has(&exchange.leaf.exchange)? {
-                    return Err(Error::Twice(exchange.leaf.exchange));
+                let Leaf { exchange: id, round: found, .. } = exchange.leaf;
+                let last = self.staging.round(&id)?;
+                if last.map_or(Some(Round::FIRST), Round::next) != Some(found) {
+                    return Err(Error::Round { exchange: id, last, found });
                 }
                 Ok(self.staging.put_exchange(&exchange).await?)
             }

@@ -18,7 +18,7 @@ const IDENTITY: &str = "node.json";
 /// Says which of the ledger's databases is the ledger.
 const LEDGER: &str = "ledger.json";
 /// The layout that this build reads and writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Whose data folder it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,10 +274,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         drop(Folder::open(&path, &identity("alpha", 1)).unwrap());
-        fs::write(path.join(IDENTITY), br#"{"format": 3, "shape": "unknown"}"#).unwrap();
+        fs::write(path.join(IDENTITY), br#"{"format": 4, "shape": "unknown"}"#).unwrap();
         let newer = Folder::open(&path, &identity("alpha", 1)).unwrap_err();
-        assert_eq!(newer, Error::Format { path: path.clone(), expected: 2, found: 3 });
-        for damaged in ["", "{", r#"{"format":2,"node":"alpha","cluster":"00"}"#] {
+        assert_eq!(newer, Error::Format { path: path.clone(), expected: 3, found: 4 });
+        for damaged in ["", "{", r#"{"format":3,"node":"alpha","cluster":"00"}"#] {
             fs::write(path.join(IDENTITY), damaged).unwrap();
             let refused = Folder::open(&path, &identity("alpha", 1)).unwrap_err();
             assert!(matches!(refused, Error::Corrupt { .. }), "{damaged}: {refused}");

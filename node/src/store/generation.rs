@@ -12,7 +12,7 @@
 //!   `a_node_killed_while_it_takes_a_snapshot_starts_with_the_old_ledger_or_the_new_one`).
 //! - What is not the ledger is removed: at the start, and when its last reader is gone ([`Generation`]).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use fairpost_proto::ids::ExchangeId;
+use fairpost_proto::leaf::{Leaf, Round};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 use tracing::warn;
@@ -119,8 +120,8 @@ pub struct Staging {
     ledger: Ledger,
     generation: Generation,
     ops: Ops,
-    /// The exchanges in `ops`.
-    fresh: HashSet<ExchangeId>,
+    /// The exchanges in `ops`, and their last rounds.
+    fresh: HashMap<ExchangeId, Round>,
     // Last, so that the next one begins when this one is gone.
     turn: OwnedMutexGuard<()>,
 }
@@ -133,12 +134,18 @@ impl Staging {
             std::fs::remove_dir_all(&path).map_err(|error| Error::io(&path, &error))?;
         }
         let generation = home.open(number)?;
-        Ok(Self { ledger, generation, ops: Ops::new(), fresh: HashSet::new(), turn })
+        Ok(Self { ledger, generation, ops: Ops::new(), fresh: HashMap::new(), turn })
     }
 
-    /// Whether this exchange was put already.
-    pub fn has(&self, exchange: &ExchangeId) -> Result<bool, Error> {
-        Ok(self.fresh.contains(exchange) || super::ledger::has(&self.generation.database, exchange)?)
+    /// The last round of this exchange that was put.
+    pub fn round(&self, exchange: &ExchangeId) -> Result<Option<Round>, Error> {
+        match self.fresh.get(exchange) {
+            Some(round) => Ok(Some(*round)),
+            None => {
+                let standing = super::ledger::standing(&self.generation.database, exchange)?;
+                Ok(standing.map(|standing| standing.round))
+            }
+        }
     }
 
     /// Puts a block.
@@ -148,10 +155,15 @@ impl Staging {
         self.write_if_large().await
     }
 
-    /// Puts an exchange.
+    /// Puts an exchange as one of its rounds had it: the first one first.
     pub async fn put_exchange(&mut self, exchange: &Exchange) -> Result<(), Error> {
+        let Leaf { exchange: id, round, .. } = exchange.leaf;
+        if self.fresh.contains_key(&id) {
+            // What takes another's place must be able to find it.
+            self.write().await?;
+        }
         put_exchange(&mut self.ops, &self.generation.database, exchange)?;
-        self.fresh.insert(exchange.leaf.exchange);
+        self.fresh.insert(id, round);
         self.write_if_large().await
     }
 

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::merkle::Nodes;
 use fairpost_proto::threshold::Token;
 use parking_lot::RwLock;
@@ -23,9 +24,12 @@ use tokio::sync::{Mutex, watch};
 
 use super::generation::Generation;
 use super::{Column, Database, Durability, Error, Home, Ops, Order, Staging, packed};
-use crate::ledger::{Applied, Block, Exchange, Exchanges, State};
+use crate::ledger::{Applied, Block, Exchange, Exchanges, Standing, State};
 
+/// Each exchange as its last round has it.
 const EXCHANGES: Column = Column::new("exchanges");
+/// Exchanges as earlier rounds had them, by exchange and round.
+const EARLIER: Column = Column::new("earlier");
 const CERTIFICATES: Column = Column::new("certificates");
 const BLOCKS: Column = Column::new("blocks");
 const NODES: Column = Column::new("nodes");
@@ -71,7 +75,7 @@ struct Inner {
 
 impl Ledger {
     /// The columns of its database.
-    pub const COLUMNS: &[Column] = &[EXCHANGES, CERTIFICATES, BLOCKS, NODES, TOKENS, META];
+    pub const COLUMNS: &[Column] = &[EXCHANGES, EARLIER, CERTIFICATES, BLOCKS, NODES, TOKENS, META];
 
     /// Opens the ledger of this folder, and reads where it stands.
     pub fn open(home: Home) -> Result<Self, Error> {
@@ -144,9 +148,23 @@ impl Ledger {
         self.0.taken.load(Ordering::SeqCst)
     }
 
-    /// The exchange, if it is decided.
+    /// The exchange as its last round has it, if it is decided.
     pub fn exchange(&self, id: &ExchangeId) -> Result<Option<Exchange>, Error> {
         exchange(&self.generation().database, id)
+    }
+
+    /// The exchange as each of its rounds had it, the first one first. Most have one.
+    pub fn rounds(&self, id: &ExchangeId) -> Result<Vec<Exchange>, Error> {
+        let current = self.generation();
+        let Some(last) = exchange(&current.database, id)? else { return Ok(Vec::new()) };
+        let mut rounds = Vec::new();
+        if last.leaf.round > Round::FIRST {
+            for stored in current.database.prefix(EARLIER, id.as_bytes(), Order::Ascending)? {
+                rounds.push(unpack(&current.database, id, &stored?.1)?);
+            }
+        }
+        rounds.push(last);
+        Ok(rounds)
     }
 
     /// What the entry with this sequence added.
@@ -273,10 +291,9 @@ impl Ledger {
             }
             for leaf in &block.leaves {
                 seen += 1;
-                if let Some(exchange) =
-                    exchange(database, &leaf.exchange)?.filter(|held| held.dropped.is_none())
-                {
-                    put_exchange(&mut ops, database, &exchange.drop_bytes(now))?;
+                let held = of_round(database, &leaf.exchange, leaf.round)?;
+                if let Some((exchange, column)) = held.filter(|(held, _)| held.dropped.is_none()) {
+                    put_record(&mut ops, database, column, &exchange.drop_bytes(now))?;
                     step.dropped += 1;
                 }
             }
@@ -328,7 +345,7 @@ impl Records {
                         block.sequence, leaf.exchange
                     ),
                 };
-                let exchange = exchange(database, &leaf.exchange)?.ok_or_else(missing)?;
+                let (exchange, _) = of_round(database, &leaf.exchange, leaf.round)?.ok_or_else(missing)?;
                 sink(Record::Exchange(&exchange.to_bytes()))?;
             }
         }
@@ -350,10 +367,8 @@ pub enum Record<'b> {
 impl Exchanges for Ledger {
     type Error = Error;
 
-    fn standing(&self, exchange: &ExchangeId) -> Result<Option<(Verdict, u64)>, Error> {
-        let current = self.generation();
-        let bytes = current.database.get(EXCHANGES, exchange.as_bytes())?;
-        bytes.map(|bytes| parse(&current.database, packed::standing(&bytes))).transpose()
+    fn standing(&self, exchange: &ExchangeId) -> Result<Option<Standing>, Error> {
+        standing(&self.generation().database, exchange)
     }
 }
 
@@ -364,13 +379,30 @@ impl Nodes for Ledger {
     }
 }
 
-/// Whether the exchange is decided.
-pub(super) fn has(database: &Database, id: &ExchangeId) -> Result<bool, Error> {
-    Ok(database.get(EXCHANGES, id.as_bytes())?.is_some())
+/// How the exchange stands, if it is decided.
+pub(super) fn standing(database: &Database, id: &ExchangeId) -> Result<Option<Standing>, Error> {
+    let bytes = database.get(EXCHANGES, id.as_bytes())?;
+    bytes.map(|bytes| parse(database, packed::standing(&bytes))).transpose()
 }
 
 fn exchange(database: &Database, id: &ExchangeId) -> Result<Option<Exchange>, Error> {
-    let Some(record) = database.get(EXCHANGES, id.as_bytes())? else { return Ok(None) };
+    let record = database.get(EXCHANGES, id.as_bytes())?;
+    record.map(|record| unpack(database, id, &record)).transpose()
+}
+
+/// The exchange as this round had it, and the column that has it.
+fn of_round(database: &Database, id: &ExchangeId, round: Round) -> Result<Option<(Exchange, Column)>, Error> {
+    let last = exchange(database, id)?.map(|exchange| (exchange, EXCHANGES));
+    if let Some((exchange, _)) = &last
+        && exchange.leaf.round != round
+    {
+        let record = database.get(EARLIER, round_key(id, round))?;
+        return record.map(|record| Ok((unpack(database, id, &record)?, EARLIER))).transpose();
+    }
+    Ok(last)
+}
+
+fn unpack(database: &Database, id: &ExchangeId, record: &[u8]) -> Result<Exchange, Error> {
     let mut certificate = |digest: &Digest| {
         let missing = || Error::Corrupt {
             path: database.path().to_owned(),
@@ -378,8 +410,8 @@ fn exchange(database: &Database, id: &ExchangeId) -> Result<Option<Exchange>, Er
         };
         database.get(CERTIFICATES, digest.as_bytes())?.ok_or_else(missing).map_err(Unpacking::Store)
     };
-    match packed::unpack(*id, &record, &mut certificate) {
-        Ok(exchange) => Ok(Some(exchange)),
+    match packed::unpack(*id, record, &mut certificate) {
+        Ok(exchange) => Ok(exchange),
         Err(Unpacking::Store(error)) => Err(error),
         Err(Unpacking::Record(error)) => parse(database, Err(error)),
     }
@@ -420,15 +452,30 @@ pub(super) fn put_nodes(ops: &mut Ops, nodes: &[(u8, u64, Digest)]) {
     }
 }
 
-/// Certificates that the database has already are not written again.
+/// Puts an exchange as its last round has it. How the round before had it stays, beside it; that must be in the database
+/// already.
 pub(super) fn put_exchange(ops: &mut Ops, database: &Database, exchange: &Exchange) -> Result<(), Error> {
+    let Leaf { exchange: id, round, .. } = exchange.leaf;
+    if round > Round::FIRST
+        && let Some(record) = database.get(EXCHANGES, id.as_bytes())?
+    {
+        let before = parse(database, packed::standing(&record))?;
+        ops.put(EARLIER, round_key(&id, before.round), record);
+    }
+    put_record(ops, database, EXCHANGES, exchange)
+}
+
+/// Certificates that the database has already are not written again.
+fn put_record(ops: &mut Ops, database: &Database, column: Column, exchange: &Exchange) -> Result<(), Error> {
+    let Leaf { exchange: id, round, .. } = exchange.leaf;
+    let key = if column == EARLIER { round_key(&id, round) } else { id.as_bytes().to_vec() };
     let packed = packed::pack(exchange);
     for (digest, certificate) in packed.certificates {
         if database.get(CERTIFICATES, digest.as_bytes())?.is_none() {
             ops.put(CERTIFICATES, digest.as_bytes(), certificate.to_vec());
         }
     }
-    ops.put(EXCHANGES, exchange.leaf.exchange.as_bytes(), packed.record);
+    ops.put(column, key, packed.record);
     Ok(())
 }
 
@@ -441,6 +488,10 @@ fn stored_state(database: &Database) -> Result<State, Error> {
 
 fn node_key(level: u8, index: u64) -> Vec<u8> {
     [&[level][..], &index.to_be_bytes()].concat()
+}
+
+fn round_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
+    [&exchange.as_bytes()[..], &round.get().to_be_bytes()].concat()
 }
 
 fn token_key(exchange: &ExchangeId, verdict: Verdict) -> Vec<u8> {

@@ -21,7 +21,7 @@ use fairpost_proto::cbor::{self, Reader, Writer};
 use fairpost_proto::ids::{Digest, ExchangeId, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
 
-use crate::ledger::{Error, Exchange, read_place, read_time};
+use crate::ledger::{Error, Exchange, Standing, read_place, read_time};
 
 /// No message has more parts: each certificate has 256 bytes or more.
 const MAX_PARTS: u64 = 1024;
@@ -97,14 +97,12 @@ fn split(message: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     None
 }
 
-/// What a record says without its evidence: the verdict and the entry that decided it.
-pub(super) fn standing(record: &[u8]) -> Result<(Verdict, u64), Error> {
+/// What a record says without its evidence.
+pub(super) fn standing(record: &[u8]) -> Result<Standing, Error> {
     let mut reader = Reader::new(record);
     let _parts = reader.array("an exchange", 8)?;
-    let _round = reader.uint()?;
-    let verdict = read_verdict(&mut reader)?;
-    let _time = read_time(&mut reader)?;
-    Ok((verdict, reader.uint()?))
+    let (round, verdict, _time, sequence, _place) = read_head(&mut reader)?;
+    Ok(Standing { verdict, sequence, round })
 }
 
 /// The exchange with this id, from its record; `certificate` gives what was taken out.
@@ -193,8 +191,11 @@ mod tests {
         let packed = pack(exchange);
         let held: HashMap<Digest, Vec<u8>> =
             packed.certificates.iter().map(|(digest, der)| (*digest, der.to_vec())).collect();
-        let (verdict, sequence) = standing(&packed.record).unwrap();
-        assert_eq!((verdict, sequence), (exchange.leaf.verdict, exchange.sequence));
+        let Standing { verdict, sequence, round } = standing(&packed.record).unwrap();
+        assert_eq!(
+            (verdict, sequence, round),
+            (exchange.leaf.verdict, exchange.sequence, exchange.leaf.round)
+        );
         let mut find = |digest: &Digest| Ok::<_, Error>(held[digest].clone());
         unpack(exchange.leaf.exchange, &packed.record, &mut find).unwrap()
     }

@@ -9,7 +9,19 @@ pub fn describe() {
     describe_counter!("fairpost_certificates_total", "Leaves whose quorum certificate this node has stored.");
     describe_counter!(
         "fairpost_refusals_total",
-        "Votes and shares that this node did not give, by the rule that forbids it."
+        "Votes, statements, acknowledgements and shares that this node did not give, by the rule that forbids it."
+    );
+    describe_counter!(
+        "fairpost_statements_total",
+        "Statements that this node has given, each a promise, for exchanges whose votes were split."
+    );
+    describe_counter!(
+        "fairpost_acknowledgements_total",
+        "Certificates of later rounds that this node has acknowledged."
+    );
+    describe_counter!(
+        "fairpost_rounds_opened_total",
+        "Later rounds that this node had opened, for exchanges whose votes were split."
     );
     describe_counter!(
         "fairpost_entries_unseen_total",
@@ -29,6 +41,18 @@ pub fn describe() {
         "fairpost_share_usable",
         "1 if this node's share matches the public commitment and may sign."
     );
+}
+
+pub(super) fn acknowledged(leaves: usize) {
+    counter!("fairpost_acknowledgements_total").increment(leaves as u64);
+}
+
+pub(super) fn stated() {
+    counter!("fairpost_statements_total").increment(1);
+}
+
+pub(super) fn opened() {
+    counter!("fairpost_rounds_opened_total").increment(1);
 }
 
 pub(super) fn certified(leaves: usize) {

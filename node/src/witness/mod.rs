@@ -9,8 +9,15 @@
 //! 2. **Share.** Once votes of `q` members for one leaf lie in its store, synced, it gives its share of the token for
 //!    that leaf's verdict, whatever it voted for itself: [`rules::may_share`].
 //!
-//! Later rounds, for exchanges whose votes were split, add statements, promises and acknowledgements; the store has
-//! their column and the rules their place, and a round above the first is refused until they are built.
+//! Where votes are split, no leaf gets `q` of them. Then a later round is opened:
+//!
+//! 1. **State.** Asked for it, a member says what it knows of the exchange, with the certificate of the highest round that it
+//!    holds, and promises to sign nothing in a lower round: [`rules::may_state`]. [`rounds`] collects the statements.
+//! 2. **Open.** The statements of a quorum are ordered, and everybody computes the one leaf of the new round from them
+//!    ([`crate::ledger::round`]). It is voted for as in round 1.
+//! 3. **Acknowledge.** Whoever has the certificate of a later round on disk, and has promised no higher one, says so:
+//!    [`rules::may_acknowledge`].
+//! 4. **Share**, against the acknowledgements of a quorum, on disk.
 //!
 //! # Relies on
 //!
@@ -21,8 +28,8 @@
 //! # Guarantees
 //!
 //! - Never two votes for one exchange and round (`rules::may_vote`; `nobody_votes_twice`).
-//! - A choice is on disk before the vote is signed, a certificate before a share is: the shell ([`service`]) signs only
-//!   what the store hands back.
+//! - A choice is on disk before the vote is signed, a promise before the statement, a certificate before an acknowledgement
+//!   or a share: the shell ([`service`]) signs only what the store hands back.
 //! - No two tokens for one exchange, whatever the order of commands, crashes and losses, while no more than `f` members
 //!   lie (the property tests in `harness`).
 
@@ -31,6 +38,7 @@ pub mod combine;
 #[cfg(test)]
 mod harness;
 pub mod metrics;
+pub mod rounds;
 pub mod rules;
 pub mod service;
 #[cfg(test)]

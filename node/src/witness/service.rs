@@ -3,21 +3,23 @@
 //! It has no rules of its own: [`super::rules`] says what may be signed, [`super::tally`] what counts, and
 //! [`super::store`] has it on disk before it is signed or told.
 //!
-//! One task ([`Service`]) votes, counts and certifies, so there is no order to get wrong: it takes the ledger's new
-//! entries, and votes as they come in, and asks for votes that are missing. Shares are given by whoever asks the
-//! [`Handle`], from what the store has; it changes nothing but what is kept in memory.
+//! One task ([`Service`]) votes, counts, certifies, acknowledges and states, so there is no order to get wrong: it takes the
+//! ledger's new entries, and votes and acknowledgements as they come in, and asks for those that are missing. Shares are
+//! given by whoever asks the [`Handle`], from what the store has; it changes nothing but what is kept in memory.
 
 mod handle;
+mod later;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use fairpost_proto::cose::Signed as Cose;
-use fairpost_proto::ids::Timestamp;
-use fairpost_proto::leaf::Leaf;
+use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::Vote;
 use parking_lot::Mutex;
@@ -78,7 +80,10 @@ impl From<&Counted> for Received {
 pub trait Peers: Send + Sync + 'static {
     /// Sends votes to all others. May drop them: whoever misses them asks.
     fn cast(&self, votes: Vec<Received>);
-    /// Asks these members for their votes on an entry; answers come through [`Handle::receive`].
+    /// Sends acknowledgements to all others. May drop them, too.
+    fn acknowledge(&self, acknowledgements: Vec<Cose<Acknowledgement>>);
+    /// Asks these members for the votes that they have on an entry, and for the acknowledgements of its leaves; answers come
+    /// through [`Handle::receive`] and [`Handle::receive_acknowledgements`].
     fn ask(&self, members: Vec<u16>, sequence: u64);
 }
 
@@ -104,6 +109,8 @@ pub struct Options {
     pub log: Arc<dyn FirstSeen>,
     /// The others.
     pub peers: Arc<dyn Peers>,
+    /// This node's clock.
+    pub clock: fn() -> Timestamp,
     /// How many entries' tallies may be in memory that lack a certificate. Beyond that the oldest are dropped for which nobody
     /// waits; whoever asks for one again has its votes collected anew.
     pub incomplete: usize,
@@ -114,11 +121,15 @@ struct Inner {
     store: Store,
     standing: Standing,
     received: mpsc::Sender<Received>,
+    acknowledged: mpsc::Sender<Cose<Acknowledgement>>,
+    asked: mpsc::Sender<later::Ask>,
     /// Who waits for an exchange's certificate.
     waiting: Waiting,
     /// The last entry all of whose leaves are certified.
     certified: watch::Sender<u64>,
     tallies: Mutex<HashMap<u64, Tally>>,
+    /// Since when entries that lack something are known here.
+    since: Mutex<HashMap<u64, Instant>>,
 }
 
 /// Asks the witness.
@@ -129,6 +140,8 @@ pub struct Handle(Arc<Inner>);
 pub struct Service {
     inner: Arc<Inner>,
     received: mpsc::Receiver<Received>,
+    acknowledged: mpsc::Receiver<Cose<Acknowledgement>>,
+    asked: mpsc::Receiver<later::Ask>,
     /// Votes on entries that this node has not decided yet, by sequence.
     early: BTreeMap<u64, Vec<Received>>,
 }
@@ -137,6 +150,8 @@ impl Service {
     /// A witness over this store.
     pub fn new(options: Options, store: Store, standing: Standing) -> (Self, Handle) {
         let (sender, received) = mpsc::channel(QUEUE);
+        let (acknowledger, acknowledged) = mpsc::channel(QUEUE);
+        let (asker, asked) = mpsc::channel(QUEUE);
         if let Standing::Lost { expected, found } = &standing {
             error!(
                 expected,
@@ -145,18 +160,28 @@ impl Service {
             );
         }
         let (waiting, certified, tallies) = (Waiting::default(), watch::Sender::new(0), Mutex::default());
-        let inner = Inner { options, store, standing, received: sender, waiting, certified, tallies };
-        let inner = Arc::new(inner);
+        let inner = Arc::new(Inner {
+            options,
+            store,
+            standing,
+            received: sender,
+            acknowledged: acknowledger,
+            asked: asker,
+            waiting,
+            certified,
+            tallies,
+            since: Mutex::default(),
+        });
         let handle = Handle(Arc::clone(&inner));
         metrics::share_usable(handle.may_sign());
-        (Self { inner, received, early: BTreeMap::new() }, handle)
+        (Self { inner, received, acknowledged, asked, early: BTreeMap::new() }, handle)
     }
 
     /// Runs until `stop` says so or the store fails.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), Error> {
         let mut ledger = self.inner.options.ledger.watch();
         let mut next = self.inner.store.last_chosen()? + 1;
-        self.resume(next)?;
+        self.resume(next).await?;
         let mut repair = tokio::time::interval(PATIENCE);
         repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -177,7 +202,18 @@ impl Service {
                     let touched = self.count(all)?;
                     self.certify(touched).await?;
                 }
-                _ = repair.tick() => self.repair(),
+                Some(first) = self.acknowledged.recv() => {
+                    let mut all = vec![first];
+                    while let Ok(more) = self.acknowledged.try_recv() {
+                        all.push(more);
+                    }
+                    self.inner.confirm(all).await?;
+                }
+                Some(ask) = self.asked.recv() => self.inner.answer(ask).await?,
+                _ = repair.tick() => {
+                    self.inner.acknowledge(self.inner.unacknowledged()).await?;
+                    self.repair();
+                }
             }
         }
     }
@@ -204,33 +240,35 @@ impl Service {
         from
     }
 
-    /// Takes up entries that were voted on before a restart and lack a certificate.
-    fn resume(&mut self, next: u64) -> Result<(), Error> {
+    /// Takes up entries that were voted on before a restart and lack a certificate or acknowledgements.
+    async fn resume(&mut self, next: u64) -> Result<(), Error> {
         let first = next.saturating_sub(KEPT as u64).max(1);
         for sequence in first..next {
             if let Some(block) = self.inner.options.ledger.block(sequence)? {
                 self.inner.load(block)?;
+                self.inner.mark_superseded(sequence)?;
             }
         }
-        Ok(())
+        self.inner.acknowledge(first..next).await
     }
 
     /// Votes on the entries from `next` to at most `last`, with one sync; gives the next sequence.
     async fn vote(&mut self, next: u64, last: u64) -> Result<u64, Error> {
         let end = last.min(next + BATCH as u64 - 1);
-        let mut choices = Vec::new();
+        let (mut choices, mut receipts) = (Vec::new(), Vec::new());
         for sequence in next..=end {
             // A block is written with the state that names it.
             let Some(block) = self.inner.options.ledger.block(sequence)? else { continue };
-            let leaves = self.inner.choose(&block)?;
+            let leaves = self.inner.choose(&block, &mut receipts)?;
             choices.push((block, leaves));
         }
         if self.inner.handle_may_sign() {
-            self.inner.store.choose(&choices).await?;
+            self.inner.store.choose(&choices, &receipts).await?;
         }
         let (mut own, mut early) = (Vec::new(), Vec::new());
         for (block, _) in choices {
             early.extend(self.early.remove(&block.sequence).unwrap_or_default());
+            self.inner.supersede_earlier(&block)?;
             if let Some(vote) = self.inner.load(block)? {
                 own.push(vote);
             }
@@ -274,55 +312,52 @@ impl Service {
     /// whoever waits for them.
     async fn certify(&self, sequences: impl IntoIterator<Item = u64>) -> Result<(), Error> {
         let (inner, view) = (&self.inner, &self.inner.options.view);
-        let complete: Vec<(Tally, Leaves)> = {
+        let certified: Vec<(Tally, Leaves)> = {
             let tallies = inner.tallies.lock();
             let touched = sequences.into_iter().filter_map(|sequence| tallies.get(&sequence));
             touched.filter_map(|tally| Some((tally.clone(), tally.unstored(view)?))).collect()
         };
-        if complete.is_empty() {
+        if certified.is_empty() {
             return Ok(());
         }
-        let (tallies, certified): (Vec<Tally>, Vec<Leaves>) = complete.into_iter().unzip();
-        inner.store.put_certificates(&tallies).await?;
-        for (tally, certified) in tallies.iter().zip(certified) {
+        inner.store.put_certificates(&certified).await?;
+        let mut later = Vec::new();
+        for (tally, certified) in certified {
             let mut held = inner.tallies.lock();
             let Some(tally) = held.get_mut(&tally.block().sequence) else { continue };
-            let (fresh, sequence, complete) =
-                (tally.keep(certified), tally.block().sequence, tally.is_complete());
+            let (fresh, sequence) = (tally.keep(certified), tally.block().sequence);
             drop(held);
-            if complete {
-                inner.certified.send_if_modified(|last| {
-                    let further = *last < sequence;
-                    *last = sequence.max(*last);
-                    further
-                });
+            if fresh.iter().any(|leaf| leaf.round > Round::FIRST) {
+                later.push(sequence);
             }
             metrics::certified(fresh.len());
-            fresh.iter().for_each(|leaf| inner.waiting.wake(&leaf.exchange));
+            inner.ripened(sequence, fresh.iter().map(|leaf| leaf.exchange));
         }
         inner.forget();
-        Ok(())
+        inner.acknowledge(later).await
     }
 
     /// Asks for votes that have been missing for a while.
     fn repair(&self) {
         let view = &self.inner.options.view;
         let tallies = self.inner.tallies.lock();
-        // Whose votes are all here can't be helped by asking, and is most of them: looked at first, and left out.
-        let lacking = tallies.values().map(|tally| (tally, tally.missing(view)));
-        let mut asks: Vec<(bool, u64, Vec<u16>)> = lacking
-            .filter(|(_, missing)| !missing.is_empty())
-            .filter(|(tally, _)| tally.certified(view).len() < tally.block().leaves.len())
-            .map(|(tally, missing)| (self.inner.is_awaited(tally), tally.block().sequence, missing))
-            .collect();
+        // Whose votes are all here can't be helped by asking for more: looked at first, and left out.
+        let lacking = tallies.values().filter(|tally| {
+            tally.waiting().next().is_some()
+                || !tally.missing(view).is_empty() && tally.unripe().next().is_some()
+        });
+        let mut asks: Vec<(bool, u64)> =
+            lacking.map(|tally| (self.inner.is_awaited(tally), tally.block().sequence)).collect();
         drop(tallies);
         // What somebody waits for first, however old; then the newest, so that old ones for which a member is gone do not take
         // all places.
-        asks.sort_unstable_by_key(|(awaited, sequence, _)| std::cmp::Reverse((*awaited, *sequence)));
+        asks.sort_unstable_by_key(|ask| std::cmp::Reverse(*ask));
         asks.truncate(BATCH);
-        for (_, sequence, missing) in asks {
-            let others = missing.into_iter().filter(|index| *index != self.inner.options.index).collect();
-            self.inner.options.peers.ask(others, sequence);
+        // Who has voted is asked, too: it may have the votes of those who can't be reached.
+        let own = self.inner.options.index;
+        let others: Vec<u16> = (0..view.quorum().n() as u16).filter(|index| *index != own).collect();
+        for (_, sequence) in asks {
+            self.inner.options.peers.ask(others.clone(), sequence);
         }
     }
 }
@@ -332,21 +367,27 @@ impl Inner {
         self.standing == Standing::Open
     }
 
-    /// The leaves of a block that this server may vote for.
-    fn choose(&self, block: &Block) -> Result<Leaves, Error> {
+    /// The leaves of a block that this server may vote for. Receipts among the others go to `receipts`: what it does not
+    /// vote for, it has seen all the same.
+    fn choose(&self, block: &Block, receipts: &mut Vec<(ExchangeId, Timestamp)>) -> Result<Leaves, Error> {
         let mut leaves = Leaves::none(block.leaves.len());
         if !self.handle_may_sign() {
             return Ok(leaves);
         }
         let entry = self.options.log.first_seen(block.index);
         for (place, leaf) in block.leaves.iter().enumerate() {
-            let signed = self.store.signed(&leaf.exchange)?;
-            let seen = Seen { entry, receipt: self.store.receipt(&leaf.exchange)? };
+            let signed = self.store.signed(&leaf.exchange, leaf.round)?;
+            let receipt = self.store.receipt(&leaf.exchange)?.map(|receipt| receipt.seen);
+            let seen = Seen { entry, receipt };
             match rules::may_vote(&signed, &seen, leaf, self.options.view.parameters().skew) {
                 Ok(()) => leaves.insert(place),
                 Err(refusal) => {
-                    warn!(exchange = %leaf.exchange, verdict = %leaf.verdict, %refusal, "does not vote");
+                    let Leaf { exchange, round, verdict, .. } = leaf;
+                    warn!(%exchange, %round, %verdict, %refusal, "does not vote");
                     metrics::refused(&refusal);
+                    if let (Verdict::Released, Some(seen)) = (verdict, entry) {
+                        receipts.push((*exchange, seen));
+                    }
                 }
             }
         }
@@ -374,9 +415,18 @@ impl Inner {
     fn load(&self, block: Block) -> Result<Option<Counted>, Error> {
         let own = if self.handle_may_sign() { self.sign(&block)? } else { None };
         let stored = self.store.certificate(&block)?;
+        let quorums = self.stored_acknowledgements(&block)?;
+        self.since.lock().entry(block.sequence).or_insert_with(Instant::now);
         let mut tallies = self.tallies.lock();
         let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
         tally.restore(&self.options.view, stored);
+        for (place, acknowledgements) in quorums {
+            for signed in acknowledgements {
+                // They were checked before they were stored.
+                let _ = tally.acknowledge(&self.options.view, signed);
+            }
+            tally.confirm(&self.options.view, place);
+        }
         if let Some(own) = own.clone() {
             tally.add_own(&self.options.view, own);
         }
@@ -391,22 +441,39 @@ impl Inner {
             // Before: what is taken up is likely to be the oldest, and complete.
             self.forget();
             self.load(block)?;
+            self.mark_superseded(sequence)?;
         }
         Ok(())
     }
 
-    /// The leaf of a decided exchange, if its certificate is stored.
-    fn certified_leaf(&self, exchange: &Exchange) -> Result<Option<Leaf>, Error> {
+    /// What `look` finds in the tally of a decided exchange's last round.
+    fn look_up<T>(
+        &self,
+        exchange: &Exchange,
+        look: impl Fn(&Tally, usize) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
         self.take_up(exchange.sequence)?;
         let place = exchange.place as usize;
         if let Some(tally) = self.tallies.lock().get(&exchange.sequence) {
-            return Ok(tally.stored(place).copied());
+            return Ok(look(tally, place));
         }
         // Forgotten in between, for another's sake: so it is complete. Whoever waited for it would wait for ever.
         let Some(block) = self.options.ledger.block(exchange.sequence)? else { return Ok(None) };
+        Ok(look(&self.stored_tally(block)?, place))
+    }
+
+    /// An entry's tally as the store has it.
+    fn stored_tally(&self, block: Block) -> Result<Tally, Error> {
+        let (votes, quorums) = (self.store.certificate(&block)?, self.stored_acknowledgements(&block)?);
         let mut tally = Tally::new(block);
-        tally.restore(&self.options.view, self.store.certificate(tally.block())?);
-        Ok(tally.stored(place).copied())
+        tally.restore(&self.options.view, votes);
+        for (place, acknowledgements) in quorums {
+            for signed in acknowledgements {
+                let _ = tally.acknowledge(&self.options.view, signed);
+            }
+            tally.confirm(&self.options.view, place);
+        }
+        Ok(tally)
     }
 
     /// Counts one vote; `true` if it was new.
@@ -453,10 +520,12 @@ impl Inner {
         }
         let (mut complete, mut incomplete): (Vec<u64>, Vec<u64>) =
             tallies.keys().partition(|sequence| tallies.get(sequence).is_some_and(Tally::is_complete));
+        let mut since = self.since.lock();
         if tallies.len() > 2 * KEPT {
             complete.sort_unstable();
             for sequence in complete.iter().take(tallies.len() - KEPT) {
                 tallies.remove(sequence);
+                since.remove(sequence);
             }
         }
         let beyond = incomplete.len().saturating_sub(most);
@@ -468,6 +537,7 @@ impl Inner {
         incomplete.retain(|sequence| tallies.get(sequence).is_some_and(|tally| !self.is_awaited(tally)));
         for sequence in incomplete.iter().take(beyond) {
             tallies.remove(sequence);
+            since.remove(sequence);
         }
     }
 }

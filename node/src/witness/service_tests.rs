@@ -5,23 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fairpost_api::v1::command_result::Kind;
+use fairpost_api::v1::{CommandResult, ForwardResponse};
+use fairpost_proto::cose::Signed;
+use fairpost_proto::entry::Command;
 use fairpost_proto::ids::{ExchangeId, Span, Timestamp, Verdict};
+use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::threshold::{Message, Share, Token};
 use fairpost_proto::view::View;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::collect::{Collector, Error, Shares};
 use super::combine;
+use super::rounds::{self, Answer, Others};
+use super::rules::{self, Refusal};
 use super::service::{FirstSeen, Handle, Options, Peers, Received, Service};
-use super::store::{Chosen, Standing, Store as WitnessStore};
+use super::store::{Chosen, Receipt, Standing, Stated, Store as WitnessStore};
 use super::tally::Leaves;
 use crate::clock;
 use crate::consensus::machine::{Committed, Machine as _};
-use crate::ledger::State;
 use crate::ledger::tests::Memory as LedgerMemory;
+use crate::ledger::{Rebuild, State};
 use crate::machine::LedgerMachine;
 use crate::membership::{KeySource as _, ShareFile};
 use crate::store::{self, Database, Ledger, Memory, Store, Writer};
@@ -39,6 +48,53 @@ struct Net {
     lost: Mutex<Vec<u16>>,
     /// Who asked whom for a share.
     asked: Mutex<Vec<(u16, u16)>>,
+    /// Members that first see every entry later than the skew allows.
+    late: Mutex<Vec<u16>>,
+    /// The members' machines, and when each entry was first seen by those that are not late.
+    machines: Mutex<Vec<(LedgerMachine, Ledger)>>,
+    seen: Mutex<Vec<Timestamp>>,
+    /// Held by whoever orders.
+    ordering: tokio::sync::Mutex<Option<State>>,
+    /// How many rounds were ordered.
+    rounds: Mutex<usize>,
+}
+
+impl Net {
+    /// Every member's log gets an entry with this command.
+    async fn order(&self, world: &World, command: impl Clone + Into<Command>, late: Span) -> CommandResult {
+        let mut ordering = self.ordering.lock().await;
+        let machines = self.machines.lock().clone();
+        let state = ordering.take().unwrap_or_else(State::empty);
+        let time = after(10).max(state.time);
+        let entry = Bytes::from(world.entry(0, &state, time, &[command]));
+        let index = {
+            let mut seen = self.seen.lock();
+            seen.push(time.plus(late));
+            seen.len() as u64
+        };
+        let mut outcome = Bytes::new();
+        for (machine, ledger) in machines {
+            let position = Bytes::from_static(b"position");
+            let committed = Committed { index, proposal: Some(entry.clone()), position, membership: None };
+            outcome = machine.apply(vec![committed]).await.unwrap().remove(0);
+            *ordering = Some(ledger.state());
+        }
+        ForwardResponse::decode(outcome).unwrap().results.remove(0)
+    }
+}
+
+/// A member's own sight of the log.
+struct Sight {
+    net: Arc<Net>,
+    own: u16,
+}
+
+impl FirstSeen for Sight {
+    fn first_seen(&self, index: u64) -> Option<Timestamp> {
+        let seen = self.net.seen.lock().get(index as usize - 1).copied()?;
+        let late = self.net.late.lock().contains(&self.own);
+        Some(if late { seen.plus(Span::from_seconds(11)) } else { seen })
+    }
 }
 
 struct Link {
@@ -67,13 +123,57 @@ impl Peers for Link {
         }
     }
 
+    fn acknowledge(&self, acknowledgements: Vec<Signed<Acknowledgement>>) {
+        for member in (0..MEMBERS as u16).filter(|member| *member != self.own) {
+            if let Some(handle) = self.handle(member) {
+                handle.receive_acknowledgements(acknowledgements.clone());
+            }
+        }
+    }
+
     fn ask(&self, members: Vec<u16>, sequence: u64) {
         let own = self.handle(self.own);
         for member in members {
             if let (Some(own), Some(other)) = (&own, self.handle(member)) {
                 own.receive(other.votes(sequence).unwrap());
+                own.receive_acknowledgements(other.acknowledgements(sequence).unwrap());
             }
         }
+    }
+}
+
+impl Others for Link {
+    fn statement(
+        &self,
+        member: u16,
+        exchange: ExchangeId,
+        round: Round,
+    ) -> BoxFuture<'static, Result<Answer, String>> {
+        let handle = self.handle(member);
+        Box::pin(async move {
+            let handle = handle.ok_or("not reached")?;
+            let statement = handle.statement(&exchange, round).await.map_err(|error| error.to_string())?;
+            Ok(Answer { statement, evidence: handle.evidence(&exchange).unwrap() })
+        })
+    }
+
+    fn leads(&self) -> bool {
+        self.own == 0
+    }
+
+    fn order(&self, command: Command) -> BoxFuture<'static, Result<(), String>> {
+        let (net, world, reaches) = (Arc::clone(&self.net), Arc::clone(&self.world), self.reaches(self.own));
+        Box::pin(async move {
+            if !reaches {
+                return Err("not reached".into());
+            }
+            let result = net.order(&world, command, Span::from_millis(0)).await;
+            if result.kind() == Kind::Decided {
+                *net.rounds.lock() += 1;
+                return Ok(());
+            }
+            Err(result.reason)
+        })
     }
 }
 
@@ -101,15 +201,6 @@ impl Shares for Link {
     }
 }
 
-/// Every entry is seen when it is stamped.
-struct SeenAtOnce(Mutex<Vec<Timestamp>>);
-
-impl FirstSeen for SeenAtOnce {
-    fn first_seen(&self, index: u64) -> Option<Timestamp> {
-        self.0.lock().get(index as usize - 1).copied()
-    }
-}
-
 /// Vouches for no snapshot: there is none here.
 struct Nobody;
 
@@ -120,10 +211,10 @@ impl crate::machine::Vouchers for Nobody {
 }
 
 struct Member {
-    machine: LedgerMachine,
     ledger: Ledger,
     collector: Collector,
     witness: Handle,
+    stuck: rounds::Handle,
     _folder: TempDir,
 }
 
@@ -131,8 +222,6 @@ struct Cluster {
     world: Arc<World>,
     net: Arc<Net>,
     members: Vec<Member>,
-    seen: Arc<SeenAtOnce>,
-    state: Mutex<State>,
     _stop: watch::Sender<bool>,
 }
 
@@ -157,16 +246,15 @@ impl Cluster {
 
     /// Members that keep so many incomplete tallies in memory.
     async fn keeping(incomplete: usize) -> Self {
-        let (world, net, seen) =
-            (Arc::new(World::new()), Arc::new(Net::default()), Arc::new(SeenAtOnce(Mutex::default())));
+        let (world, net) = (Arc::new(World::new()), Arc::new(Net::default()));
         let view = Arc::new(world.view.clone());
         let (stop, stopped) = watch::channel(false);
         let mut members = Vec::new();
         for index in 0..MEMBERS {
-            members.push(member(&world, &view, &net, &seen, index, incomplete, stopped.clone()).await);
+            members.push(member(&world, &view, &net, index, incomplete, stopped.clone()).await);
         }
         net.handles.lock().extend(members.iter().map(|member| member.witness.clone()));
-        Self { world, net, members, seen, state: Mutex::new(State::empty()), _stop: stop }
+        Self { world, net, members, _stop: stop }
     }
 
     /// Every member's log gets an entry with the command for this verdict.
@@ -176,18 +264,7 @@ impl Cluster {
 
     /// The same, for an entry that all see only so long after it was stamped.
     async fn order_seen(&self, number: u8, verdict: Verdict, late: Span) -> ExchangeId {
-        let command = self.world.command(number, verdict);
-        let state = self.members[0].ledger.state();
-        let time = after(10).max(state.time);
-        let entry = Bytes::from(self.world.entry(0, &state, time, &[command]));
-        self.seen.0.lock().push(time.plus(late));
-        let index = self.seen.0.lock().len() as u64;
-        for member in &self.members {
-            let position = Bytes::from_static(b"position");
-            let committed = Committed { index, proposal: Some(entry.clone()), position, membership: None };
-            member.machine.apply(vec![committed]).await.unwrap();
-        }
-        *self.state.lock() = self.members[0].ledger.state();
+        self.net.order(&self.world, self.world.command(number, verdict), late).await;
         self.world.nro(number).payload().terms.exchange()
     }
 
@@ -218,7 +295,6 @@ async fn member(
     world: &Arc<World>,
     view: &Arc<View>,
     net: &Arc<Net>,
-    seen: &Arc<SeenAtOnce>,
     index: usize,
     incomplete: usize,
     stop: watch::Receiver<bool>,
@@ -237,18 +313,29 @@ async fn member(
         identity: Arc::new(world.identities[index].clone()),
         share: Box::new(share),
         ledger: ledger.clone(),
-        log: Arc::clone(seen) as Arc<dyn FirstSeen>,
+        log: Arc::new(Sight { net: Arc::clone(net), own: index as u16 }),
         peers: Arc::new(link()),
+        clock: || after(20),
         incomplete,
     };
     let (service, witness) = Service::new(options, store, standing);
-    tokio::spawn(service.run(stop));
+    tokio::spawn(service.run(stop.clone()));
+    let rounds = rounds::Options {
+        view: Arc::clone(view),
+        index: index as u16,
+        ledger: ledger.clone(),
+        witness: witness.clone(),
+        others: Arc::new(link()),
+    };
+    let (stuck, reports) = rounds::reports();
+    tokio::spawn(rounds::Service::new(rounds, reports).run(stop));
     let machine = LedgerMachine::new(Arc::clone(view), ledger.clone(), Arc::new(Nobody));
     let (combining, combiner) = combine::Service::new(Arc::clone(view));
     tokio::spawn(combining.run());
     let (view, index, others) = (Arc::clone(view), index as u16, Arc::new(link()));
     let collector = Collector::new(view, index, ledger.clone(), witness.clone(), combiner, others);
-    Member { machine, ledger, collector, witness, _folder: folder }
+    net.machines.lock().push((machine, ledger.clone()));
+    Member { ledger, collector, witness, stuck, _folder: folder }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -421,12 +508,12 @@ async fn a_choice_is_for_the_leaves_it_was_made_for() {
     let (chosen, other) = (block(Verdict::Released), block(Verdict::Withdrawn));
     let mut leaves = Leaves::none(1);
     leaves.insert(0);
-    store.choose(&[(chosen.clone(), leaves.clone())]).await.unwrap();
+    store.choose(&[(chosen.clone(), leaves.clone())], &[]).await.unwrap();
     assert_eq!(store.chosen(&chosen).unwrap(), Some(Chosen { number: 1, leaves }));
     assert_eq!(store.chosen(&other).unwrap(), None, "the same sequence, another block");
     assert_eq!(store.last_chosen().unwrap(), 1);
     let exchange = chosen.leaves[0].exchange;
-    assert_eq!(store.signed(&exchange).unwrap().voted, Some(chosen.leaves[0].hash()));
+    assert_eq!(store.signed(&exchange, Round::FIRST).unwrap().voted, Some(chosen.leaves[0].hash()));
 }
 
 #[tokio::test]
@@ -439,8 +526,260 @@ async fn the_first_sight_of_a_receipt_stands() {
     let exchange = ExchangeId::new([9; 32]);
     assert_eq!(store.receipt(&exchange).unwrap(), None);
     let now = clock::now();
-    for seen in [now, after(0)] {
-        store.put_receipt(&exchange, seen).await.unwrap();
-        assert_eq!(store.receipt(&exchange).unwrap(), Some(now));
+    let receipt = |seen, signed: &[u8]| Receipt { seen, signed: Some((b"nro".to_vec(), signed.to_vec())) };
+    for (seen, signed) in [(now, &b"first"[..]), (after(0), b"second")] {
+        store.put_receipt(&exchange, &receipt(seen, signed)).await.unwrap();
+        assert_eq!(store.receipt(&exchange).unwrap(), Some(receipt(now, b"first")));
     }
+    // Nor does a ballot's own sight of another change it.
+    store.choose(&[], &[(exchange, after(5)), (ExchangeId::new([8; 32]), after(6))]).await.unwrap();
+    assert_eq!(store.receipt(&exchange).unwrap(), Some(receipt(now, b"first")));
+    let bare = Receipt { seen: after(6), signed: None };
+    assert_eq!(store.receipt(&ExchangeId::new([8; 32])).unwrap(), Some(bare));
+}
+
+/// How long a contested exchange may take to be decided: a few rounds.
+const CONTESTED: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    /// Every member has the exchange decided, with this verdict and a certificate of a later round.
+    async fn is_decided(&self, exchange: &ExchangeId, verdict: Verdict) {
+        for member in 0..MEMBERS {
+            let token = tokio::time::timeout(CONTESTED, self.token(member, exchange)).await;
+            assert_eq!(token.expect("a contested exchange is decided").unwrap(), verdict);
+            let decided = self.members[member].ledger.exchange(exchange).unwrap().unwrap();
+            let certificate = self.members[member].witness.certificate(&decided).unwrap().unwrap();
+            certificate.check(&self.world.view).unwrap();
+            assert!(decided.leaf.round > Round::FIRST && certificate.leaf().verdict == verdict);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_too_few_saw_in_time_is_decided_in_a_later_round() {
+    let cluster = Cluster::start().await;
+    *cluster.net.late.lock() = vec![2, 3];
+    for (number, verdict) in [(1, Verdict::Released), (2, Verdict::Withdrawn), (3, Verdict::Refused)] {
+        let exchange = cluster.order(number, verdict).await;
+        cluster.is_decided(&exchange, verdict).await;
+    }
+    let rounds = *cluster.net.rounds.lock();
+    assert!(rounds >= 3, "{rounds} rounds were opened");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_opened_and_with_one_it_is() {
+    let cluster = Cluster::start().await;
+    *cluster.net.late.lock() = vec![2, 3];
+    *cluster.net.lost.lock() = vec![1, 2];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    let early = tokio::time::timeout(Duration::from_secs(4), cluster.members[0].witness.certified(&exchange));
+    assert!(early.await.is_err(), "two members decide nothing");
+    assert_eq!(*cluster.net.rounds.lock(), 0);
+    *cluster.net.lost.lock() = vec![1];
+    for member in [0, 2, 3] {
+        let token = tokio::time::timeout(CONTESTED, cluster.token(member, &exchange)).await;
+        assert_eq!(token.expect("three members decide").unwrap(), Verdict::Released);
+    }
+    cluster.net.lost.lock().clear();
+    cluster.is_decided(&exchange, Verdict::Released).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promise_takes_the_share_of_the_first_round_away_and_a_later_one_gives_it() {
+    let cluster = Cluster::start().await;
+    // Members 0 and 1 never hear of each other's votes: two of them state before the others have voted.
+    *cluster.net.lost.lock() = vec![2, 3];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    let second = Round::new(2).unwrap();
+    let state = async |member: usize| {
+        let started = tokio::time::Instant::now();
+        loop {
+            match cluster.members[member].witness.statement(&exchange, second).await {
+                Ok(statement) => return statement,
+                Err(error) => {
+                    assert!(started.elapsed() < Duration::from_secs(10), "{error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    };
+    let (first, other) = (state(0).await, state(1).await);
+    assert_eq!(state(0).await.bytes(), first.bytes(), "always the same bytes");
+    assert!(first.payload().certificate.is_none() && other.payload().receipt == Some(after(10)));
+    let third = cluster.members[0].witness.statement(&exchange, Round::new(3).unwrap()).await;
+    assert!(matches!(third, Err(super::service::Error::Refused(Refusal::NotNext { .. }))), "{third:?}");
+    // Now all votes arrive; but two have promised, and two shares make no token.
+    cluster.net.lost.lock().clear();
+    let decided = cluster.members[0].ledger.exchange(&exchange).unwrap().unwrap();
+    let refused = tokio::time::timeout(CONTESTED, async {
+        loop {
+            match cluster.members[0].witness.share(&decided) {
+                Err(super::service::Error::Refused(Refusal::NotCertified)) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    });
+    let refused = refused.await.expect("the certificate of round 1");
+    assert!(
+        matches!(&refused, Err(super::service::Error::Refused(Refusal::Promised { promised, .. })) if *promised == second),
+        "{refused:?}"
+    );
+    // Whoever collects shares tells of it, and the next round is opened, with the certificate of the first.
+    let token = tokio::time::timeout(CONTESTED, async {
+        loop {
+            match cluster.token(2, &exchange).await {
+                Ok(verdict) => return verdict,
+                Err(Error::TooFew { .. }) => cluster.members[0].stuck.stuck(exchange),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+    assert_eq!(token.await.expect("a further round"), Verdict::Released);
+    let last = cluster.members[0].ledger.exchange(&exchange).unwrap().unwrap();
+    assert!(last.leaf.round >= second && last.leaf.time == decided.leaf.time, "the certified leaf again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_refused_while_the_exchange_may_be_decided_as_it_stands() {
+    let cluster = Cluster::start().await;
+    let second = Round::new(2).unwrap();
+    let refused =
+        async |exchange: &ExchangeId| match cluster.members[0].witness.statement(exchange, second).await {
+            Err(super::service::Error::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        };
+    let unknown = ExchangeId::new([9; 32]);
+    assert!(matches!(refused(&unknown).await, Refusal::NotNext { last: 0, .. }));
+    *cluster.net.lost.lock() = vec![1, 2, 3];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    assert!(matches!(refused(&exchange).await, Refusal::TooSoon { .. }));
+    cluster.net.lost.lock().clear();
+    assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
+    assert!(matches!(refused(&exchange).await, Refusal::Decided));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_has_every_round_of_an_exchange() {
+    let cluster = Cluster::start().await;
+    *cluster.net.late.lock() = vec![2, 3];
+    let contested = cluster.order(1, Verdict::Withdrawn).await;
+    cluster.is_decided(&contested, Verdict::Withdrawn).await;
+    cluster.net.late.lock().clear();
+    let other = cluster.order(2, Verdict::Refused).await;
+    assert_eq!(cluster.token(0, &other).await.unwrap(), Verdict::Refused);
+
+    let from = cluster.members[0].ledger.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let owner = store::Identity { node: "n1".into(), cluster: cluster.world.view.cluster() };
+    let home = Arc::new(store::Folder::open(folder.path(), &owner).unwrap());
+    let home = store::Home::new(home, Memory::default(), |error| panic!("{error}"));
+    let to = Ledger::open(home).unwrap();
+    let mut records: Vec<(u8, Vec<u8>)> = Vec::new();
+    let collected = from.records().unwrap().read::<store::Error>(&mut |record| {
+        records.push(match record {
+            store::Record::State(bytes) => (0, bytes.to_vec()),
+            store::Record::Block(bytes) => (1, bytes.to_vec()),
+            store::Record::Exchange(bytes) => (2, bytes.to_vec()),
+        });
+        Ok(())
+    });
+    collected.unwrap();
+    let (_, state) = records.remove(0);
+    let mut rebuild = Rebuild::toward(&state, cluster.world.view.parameters().retention).unwrap();
+    let mut staging = to.stage().await.unwrap();
+    let mut rounds = Vec::new();
+    for (kind, bytes) in records {
+        if kind == 1 {
+            staging.put_block(&rebuild.block(&bytes).unwrap()).await.unwrap();
+        } else {
+            let exchange = rebuild.exchange(&bytes).unwrap();
+            if exchange.leaf.exchange == contested {
+                let before = staging.round(&contested).unwrap().map_or(0, Round::get);
+                assert_eq!(before + 1, exchange.leaf.round.get());
+                rounds.push(exchange.clone());
+            }
+            staging.put_exchange(&exchange).await.unwrap();
+        }
+    }
+    let ready = staging.finish(None, None, rebuild.finish().unwrap()).await.unwrap();
+    ready.install().await.unwrap();
+    assert!(rounds.len() > 1, "{rounds:?}");
+    assert_eq!(to.rounds(&contested).unwrap(), rounds);
+    assert_eq!(from.rounds(&contested).unwrap(), rounds);
+    assert_eq!(to.exchange(&contested).unwrap(), from.exchange(&contested).unwrap());
+    assert_eq!(to.rounds(&other).unwrap().len(), 1);
+
+    // What need not be kept any more is dropped from each round, and goes into a snapshot without it.
+    let late = after(20).plus(cluster.world.view.parameters().retention);
+    let entry = cluster.world.entry(0, &to.state(), late, &[cluster.world.command(2, Verdict::Refused)]);
+    let entry = fairpost_proto::entry::Entry::parse(&entry).unwrap();
+    let applied = crate::ledger::apply(&cluster.world.view, &to.state(), &entry, 99, &to).unwrap().unwrap();
+    to.commit(Bytes::from_static(b"position"), None, Some(&applied)).await.unwrap();
+    let retention = cluster.world.view.parameters().retention;
+    while to.drop_due(retention, 1).await.unwrap().more {}
+    let dropped = to.rounds(&contested).unwrap();
+    assert!(
+        dropped.iter().all(|exchange| exchange.dropped == Some(late) && exchange.nro.is_empty()),
+        "{dropped:?}"
+    );
+    let leaves =
+        |rounds: &[crate::ledger::Exchange]| rounds.iter().map(|exchange| exchange.leaf).collect::<Vec<_>>();
+    assert_eq!(leaves(&dropped), leaves(&rounds));
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_log_is_known() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
+    let mut share = share_file(folder.path(), &world, 0);
+    let (store, _) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let mut ledger = LedgerMemory::new();
+    let entry = world.entry(0, &ledger.state, after(10), &[world.command(1, Verdict::Released)]);
+    ledger.apply(&world, &entry).unwrap();
+    let statements = [0, 1, 2].map(|member| world.statement(member, (1, 2), after(40), |_| {}));
+    let opening = Command::Round(world.opening(1, &statements, &[Verdict::Withdrawn]));
+    let entry = world.entry(0, &ledger.state, after(41), &[opening]);
+    ledger.apply(&world, &entry).unwrap();
+    let exchange = ledger.blocks[0].leaves[0].exchange;
+    assert_eq!(store.held(&exchange).unwrap(), None);
+    let mut all = Leaves::none(1);
+    all.insert(0);
+    for (place, expected) in [(1, 2), (0, 2)] {
+        let block = ledger.blocks[place].clone();
+        store.put_certificates(&[(super::tally::Tally::new(block), all.clone())]).await.unwrap();
+        let held = store.held(&exchange).unwrap().unwrap();
+        assert_eq!(held.round.get(), expected, "the highest round, whichever came last");
+        assert_eq!((held.sequence, held.root, held.place), (2, ledger.blocks[1].log_root, 0));
+    }
+}
+
+#[tokio::test]
+async fn votes_statements_and_acknowledgements_share_one_counter() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
+    let mut share = share_file(folder.path(), &world, 0);
+    let (store, _) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let mut ledger = LedgerMemory::new();
+    let entry = world.entry(0, &ledger.state, after(10), &[world.command(1, Verdict::Released)]);
+    ledger.apply(&world, &entry).unwrap();
+    let (block, exchange) = (ledger.blocks[0].clone(), ledger.blocks[0].leaves[0].exchange);
+    store.choose(&[(block, Leaves::none(1))], &[]).await.unwrap();
+    let second = Round::new(2).unwrap();
+    let certificate = world.certificate(ledger.blocks[0].leaves[0], &[0, 1, 2]);
+    let stated =
+        Stated { number: 0, certificate: Some(certificate), receipt: Some(after(9)), clock: after(12) };
+    assert_eq!(store.state(&exchange, second, stated).await.unwrap().number, 2);
+    let leaf = Leaf { round: second, ..ledger.blocks[0].leaves[0] };
+    store.acknowledge(&[leaf]).await.unwrap();
+    assert_eq!(store.acknowledged(&exchange, second).unwrap(), Some((3, leaf.hash())));
+    let held = store.stated(&exchange, second).unwrap().unwrap();
+    assert_eq!((held.number, held.receipt, held.clock), (2, Some(after(9)), after(12)));
+    held.certificate.unwrap().check(&world.view).unwrap();
+    let signed = store.signed(&exchange, second).unwrap();
+    let expected = rules::Signed { voted: None, acknowledged: Some(leaf.hash()), promised: Some(second) };
+    assert_eq!(signed, expected);
+    assert_eq!(store.signed(&exchange, Round::FIRST).unwrap().acknowledged, None);
 }

@@ -6,26 +6,38 @@
 //!   ([`Store::open`]; `a_share_without_its_store_does_not_sign`).
 //! - A choice counts only for the leaves that it was made for, whatever the ledger has by now under that sequence
 //!   ([`Store::chosen`]; `a_choice_is_for_the_leaves_it_was_made_for`).
-//! - Votes, certificates and first-seen receipts are synced before the call that wrote them returns.
+//! - Votes, promises, statements, acknowledgements, certificates and first-seen receipts are synced before the call that
+//!   wrote them returns; a promise and the statement that it was made with are written as a whole.
+//! - Which certificates it has of an exchange is known whatever the ledger has become since ([`Store::held`];
+//!   `a_certificate_of_another_log_is_known`).
 
 use bytes::Bytes;
 use fairpost_proto::cbor::{self, Reader, Writer};
 use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::ids::{Digest, ExchangeId, Timestamp};
-use fairpost_proto::leaf::Round;
-use fairpost_proto::vote::Vote;
+use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::round::Acknowledgement;
+use fairpost_proto::vote::{Certificate, Vote};
 use rand::RngCore as _;
 
 use super::rules::Signed;
 use super::tally::{self, Counted, Leaves, Tally};
-use crate::ledger::Block;
+use crate::ledger::{Block, read_time};
 use crate::membership::{self, KeySource};
-use crate::store::{self, Column, Database, Durability, Handle, Ops};
+use crate::store::{self, Column, Database, Durability, Handle, Ops, Order};
 
 const VOTED: Column = Column::new("voted");
 const BALLOTS: Column = Column::new("ballots");
 const CERTIFICATES: Column = Column::new("certificates");
+/// By exchange and round: which block's certificates have the leaf's.
+const HELD: Column = Column::new("held");
 const PROMISED: Column = Column::new("promised");
+/// By exchange and round: what was stated.
+const STATEMENTS: Column = Column::new("statements");
+/// By exchange and round: what this server has acknowledged.
+const ACKNOWLEDGED: Column = Column::new("acknowledged");
+/// By exchange and round: the acknowledgements of a quorum.
+const ACKNOWLEDGEMENTS: Column = Column::new("acknowledgements");
 const RECEIPTS: Column = Column::new("receipts");
 const META: Column = Column::new("meta");
 
@@ -83,6 +95,66 @@ impl Chosen {
     }
 }
 
+/// Where the certificate of a leaf lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The leaf's round.
+    pub round: Round,
+    /// Its entry's sequence.
+    pub sequence: u64,
+    /// The root of the evidence log after that entry.
+    pub root: Digest,
+    /// The leaf's place among the entry's.
+    pub place: u32,
+}
+
+/// What a statement says beside where it belongs: stored before it was signed.
+#[derive(Clone, Debug)]
+pub struct Stated {
+    /// Its number.
+    pub number: u64,
+    /// The certificate of the highest round.
+    pub certificate: Option<Certificate>,
+    /// When a receipt was first seen.
+    pub receipt: Option<Timestamp>,
+    /// The clock.
+    pub clock: Timestamp,
+}
+
+impl Stated {
+    fn to_bytes(&self) -> Vec<u8> {
+        let certificate = self.certificate.as_ref().map(Certificate::to_bytes);
+        let mut writer = Writer::new();
+        writer.array(4).uint(self.number).bytes_or_null(certificate.as_deref());
+        match self.receipt {
+            None => writer.null(),
+            Some(receipt) => writer.uint(receipt.millis()),
+        };
+        writer.uint(self.clock.millis()).finish()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        reader.array_of("a statement", 4, "4")?;
+        let number = reader.uint()?;
+        let certificate = reader.bytes_or_null()?.map(Certificate::parse).transpose();
+        let certificate = certificate.map_err(|error| Error::Damaged(error.to_string()))?;
+        let receipt = if reader.null() { None } else { Some(read_time(&mut reader)?) };
+        let clock = read_time(&mut reader)?;
+        reader.finish()?;
+        Ok(Self { number, certificate, receipt, clock })
+    }
+}
+
+/// A receipt that this server saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// When it saw the first one for the exchange.
+    pub seen: Timestamp,
+    /// The NRO and the NRR, if they are kept here; else the ledger has them.
+    pub signed: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// The witness store.
 #[derive(Clone)]
 pub struct Store {
@@ -92,7 +164,18 @@ pub struct Store {
 
 impl Store {
     /// The columns of its database.
-    pub const COLUMNS: &[Column] = &[VOTED, BALLOTS, CERTIFICATES, PROMISED, RECEIPTS, META];
+    pub const COLUMNS: &[Column] = &[
+        VOTED,
+        BALLOTS,
+        CERTIFICATES,
+        HELD,
+        PROMISED,
+        STATEMENTS,
+        ACKNOWLEDGED,
+        ACKNOWLEDGEMENTS,
+        RECEIPTS,
+        META,
+    ];
 
     /// Opens the store that belongs to `share`, and binds a share that was never used to a new one.
     pub async fn open(
@@ -128,33 +211,43 @@ impl Store {
         Ok(id)
     }
 
-    /// What this server has signed about an exchange.
-    pub fn signed(&self, exchange: &ExchangeId) -> Result<Signed, Error> {
-        let voted = self.database.get(VOTED, exchange.as_bytes())?;
+    /// What this server has signed about an exchange: its vote and its acknowledgement in this round, and its promise.
+    pub fn signed(&self, exchange: &ExchangeId, round: Round) -> Result<Signed, Error> {
+        let voted = self.database.get(VOTED, voted_key(exchange, round))?;
         let promised = self.database.get(PROMISED, exchange.as_bytes())?;
         Ok(Signed {
             voted: voted
                 .map(|bytes| Digest::from_slice(&bytes).ok_or_else(|| damaged("a vote")))
                 .transpose()?,
+            acknowledged: match round {
+                Round::FIRST => None,
+                round => self.acknowledged(exchange, round)?.map(|(_, leaf)| leaf),
+            },
             promised: promised
                 .map(|bytes| parse_round(&bytes).ok_or_else(|| damaged("a promise")))
                 .transpose()?,
         })
     }
 
-    /// When this server first saw a receipt for the exchange.
-    pub fn receipt(&self, exchange: &ExchangeId) -> Result<Option<Timestamp>, Error> {
-        let bytes = self.database.get(RECEIPTS, exchange.as_bytes())?;
-        bytes.map(|bytes| parse_time(&bytes).ok_or_else(|| damaged("a first-seen time"))).transpose()
+    /// The first receipt that this server saw for the exchange.
+    pub fn receipt(&self, exchange: &ExchangeId) -> Result<Option<Receipt>, Error> {
+        let Some(bytes) = self.database.get(RECEIPTS, exchange.as_bytes())? else { return Ok(None) };
+        let mut reader = Reader::new(&bytes);
+        reader.array_of("a receipt", 3, "3")?;
+        let seen = read_time(&mut reader)?;
+        let (nro, nrr) = (reader.bytes_or_null()?, reader.bytes_or_null()?);
+        let signed = nro.zip(nrr).map(|(nro, nrr)| (nro.to_vec(), nrr.to_vec()));
+        reader.finish()?;
+        Ok(Some(Receipt { seen, signed }))
     }
 
-    /// Keeps when a receipt was first seen; the first time stands.
-    pub async fn put_receipt(&self, exchange: &ExchangeId, seen: Timestamp) -> Result<(), Error> {
+    /// Keeps a receipt, synced; the first one stands.
+    pub async fn put_receipt(&self, exchange: &ExchangeId, receipt: &Receipt) -> Result<(), Error> {
         if self.receipt(exchange)?.is_some() {
             return Ok(());
         }
         let mut ops = Ops::new();
-        ops.put(RECEIPTS, exchange.as_bytes(), seen.millis().to_be_bytes().to_vec());
+        put_receipt(&mut ops, exchange, receipt);
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
 
@@ -178,13 +271,29 @@ impl Store {
         Ok(leaves.and_then(|leaves| Chosen::of(block, number, leaves, ballot)))
     }
 
-    /// Writes, synced and as a whole, which leaves of these entries this server votes for.
-    pub async fn choose(&self, choices: &[(Block, Leaves)]) -> Result<(), Error> {
+    /// The number of what was signed last in this epoch: votes, statements and acknowledgements share one counter. Whoever
+    /// numbers is one task.
+    fn number(&self) -> Result<u64, Error> {
+        match self.database.get(META, NUMBER)? {
+            None => Ok(0),
+            Some(bytes) => Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| damaged("the counter"))?)),
+        }
+    }
+
+    /// Writes, synced and as a whole, which leaves of these entries this server votes for, and when it first saw the
+    /// receipts that are among those that it does not vote for.
+    pub async fn choose(
+        &self,
+        choices: &[(Block, Leaves)],
+        receipts: &[(ExchangeId, Timestamp)],
+    ) -> Result<(), Error> {
         let mut ops = Ops::new();
-        let mut number = match self.database.get(META, NUMBER)? {
-            None => 0,
-            Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| damaged("the counter"))?),
-        };
+        for (exchange, seen) in receipts {
+            if self.receipt(exchange)?.is_none() {
+                put_receipt(&mut ops, exchange, &Receipt { seen: *seen, signed: None });
+            }
+        }
+        let mut number = self.number()?;
         for (block, leaves) in choices {
             number = number.checked_add(1).ok_or_else(|| damaged("the counter"))?;
             let ballot = tally::root(block, leaves);
@@ -196,7 +305,7 @@ impl Store {
                 .finish();
             ops.put(BALLOTS, block.sequence.to_be_bytes(), record);
             for (_, leaf) in block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place)) {
-                ops.put(VOTED, leaf.exchange.as_bytes(), leaf.hash().as_bytes().to_vec());
+                ops.put(VOTED, voted_key(&leaf.exchange, leaf.round), leaf.hash().as_bytes().to_vec());
             }
         }
         ops.put(META, NUMBER, number.to_be_bytes().to_vec());
@@ -223,10 +332,110 @@ impl Store {
         Ok(votes)
     }
 
-    /// Writes, synced and as a whole, the votes that certify leaves of these entries.
-    pub async fn put_certificates(&self, tallies: &[Tally]) -> Result<(), Error> {
+    /// The certificate of the highest round that is stored for an exchange, whatever log it belongs to.
+    pub fn held(&self, exchange: &ExchangeId) -> Result<Option<Held>, Error> {
+        let mut held = self.database.prefix(HELD, exchange.as_bytes(), Order::Descending)?;
+        let Some((key, value)) = held.next().transpose()? else { return Ok(None) };
+        let round = key.get(32..).and_then(parse_round).ok_or_else(|| damaged("a certificate's key"))?;
+        let mut reader = Reader::new(&value);
+        reader.array_of("a certificate's place", 3, "3")?;
+        let sequence = reader.uint()?;
+        let root = Digest::new(reader.bytes32("the log's root")?);
+        let place = crate::ledger::read_place(&mut reader)?;
+        reader.finish()?;
+        Ok(Some(Held { round, sequence, root, place }))
+    }
+
+    /// What was stated for an exchange and round.
+    pub fn stated(&self, exchange: &ExchangeId, round: Round) -> Result<Option<Stated>, Error> {
+        let bytes = self.database.get(STATEMENTS, round_key(exchange, round))?;
+        bytes.map(|bytes| Stated::parse(&bytes)).transpose()
+    }
+
+    /// Writes, synced and as a whole, what will be stated for an exchange and round, and the promise that goes with it.
+    /// Gives it with its number.
+    pub async fn state(&self, exchange: &ExchangeId, round: Round, stated: Stated) -> Result<Stated, Error> {
+        let number = self.number()?.checked_add(1).ok_or_else(|| damaged("the counter"))?;
+        let stated = Stated { number, ..stated };
         let mut ops = Ops::new();
-        for tally in tallies {
+        ops.put(PROMISED, exchange.as_bytes(), round.get().to_be_bytes().to_vec());
+        ops.put(STATEMENTS, round_key(exchange, round), stated.to_bytes());
+        ops.put(META, NUMBER, number.to_be_bytes().to_vec());
+        self.writer.write(ops, Durability::Synced).await?;
+        Ok(stated)
+    }
+
+    /// What this server has acknowledged for an exchange and round: the number and the leaf's hash.
+    pub fn acknowledged(&self, exchange: &ExchangeId, round: Round) -> Result<Option<(u64, Digest)>, Error> {
+        let Some(bytes) = self.database.get(ACKNOWLEDGED, round_key(exchange, round))? else {
+            return Ok(None);
+        };
+        let mut reader = Reader::new(&bytes);
+        reader.array_of("an acknowledgement", 2, "2")?;
+        let acknowledged = (reader.uint()?, Digest::new(reader.bytes32("the leaf's hash")?));
+        reader.finish()?;
+        Ok(Some(acknowledged))
+    }
+
+    /// Writes, synced and as a whole, that this server acknowledges the certificates of these leaves.
+    pub async fn acknowledge(&self, leaves: &[Leaf]) -> Result<(), Error> {
+        let (mut ops, mut number) = (Ops::new(), self.number()?);
+        for leaf in leaves {
+            number = number.checked_add(1).ok_or_else(|| damaged("the counter"))?;
+            let record = Writer::new().array(2).uint(number).bytes(leaf.hash().as_bytes()).finish();
+            ops.put(ACKNOWLEDGED, round_key(&leaf.exchange, leaf.round), record);
+        }
+        ops.put(META, NUMBER, number.to_be_bytes().to_vec());
+        Ok(self.writer.write(ops, Durability::Synced).await?)
+    }
+
+    /// The acknowledgements of a quorum for an exchange and round, if they are stored.
+    pub fn acknowledgements(
+        &self,
+        exchange: &ExchangeId,
+        round: Round,
+    ) -> Result<Vec<Cose<Acknowledgement>>, Error> {
+        let Some(bytes) = self.database.get(ACKNOWLEDGEMENTS, round_key(exchange, round))? else {
+            return Ok(Vec::new());
+        };
+        let mut reader = Reader::new(&bytes);
+        let count = reader.array("the acknowledgements", 64)?;
+        let mut acknowledgements = Vec::new();
+        for _ in 0..count {
+            let signed = Cose::parse(reader.bytes()?).map_err(|error| Error::Damaged(error.to_string()))?;
+            acknowledgements.push(signed);
+        }
+        reader.finish()?;
+        Ok(acknowledgements)
+    }
+
+    /// Writes, synced and as a whole, for each of these exchanges and rounds the acknowledgements of a quorum.
+    pub async fn put_acknowledgements(
+        &self,
+        quorums: &[(ExchangeId, Round, Vec<Cose<Acknowledgement>>)],
+    ) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        for (exchange, round, acknowledgements) in quorums {
+            let mut writer = Writer::new();
+            writer.array(acknowledgements.len());
+            for signed in acknowledgements {
+                writer.bytes(signed.bytes());
+            }
+            ops.put(ACKNOWLEDGEMENTS, round_key(exchange, *round), writer.finish());
+        }
+        Ok(self.writer.write(ops, Durability::Synced).await?)
+    }
+
+    /// Writes, synced and as a whole, the votes of these entries that certify these of their leaves.
+    pub async fn put_certificates(&self, tallies: &[(Tally, Leaves)]) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        for (tally, certified) in tallies {
+            let (sequence, root) = (tally.block().sequence, tally.block().log_root);
+            for (place, leaf) in tally.fresh(certified) {
+                let held =
+                    Writer::new().array(3).uint(sequence).bytes(root.as_bytes()).uint(place as u64).finish();
+                ops.put(HELD, round_key(&leaf.exchange, leaf.round), held);
+            }
             let mut writer = Writer::new();
             writer.array(tally.votes().count());
             for counted in tally.votes() {
@@ -243,14 +452,30 @@ fn certificate_key(block: &Block) -> Vec<u8> {
     [&block.sequence.to_be_bytes()[..], block.log_root.as_bytes()].concat()
 }
 
+fn put_receipt(ops: &mut Ops, exchange: &ExchangeId, receipt: &Receipt) {
+    let (nro, nrr) = match &receipt.signed {
+        Some((nro, nrr)) => (Some(nro.as_slice()), Some(nrr.as_slice())),
+        None => (None, None),
+    };
+    let mut writer = Writer::new();
+    writer.array(3).uint(receipt.seen.millis()).bytes_or_null(nro).bytes_or_null(nrr);
+    ops.put(RECEIPTS, exchange.as_bytes(), writer.finish());
+}
+
+/// Most exchanges have one round, and its vote lies under their id alone.
+fn voted_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
+    if round == Round::FIRST { exchange.as_bytes().to_vec() } else { round_key(exchange, round) }
+}
+
+/// The rounds of an exchange, in their order.
+fn round_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
+    [&exchange.as_bytes()[..], &round.get().to_be_bytes()].concat()
+}
+
 fn damaged(what: &str) -> Error {
     Error::Damaged(format!("{what} does not parse"))
 }
 
 fn parse_round(bytes: &[u8]) -> Option<Round> {
     Round::new(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-fn parse_time(bytes: &[u8]) -> Option<Timestamp> {
-    Timestamp::from_millis(u64::from_be_bytes(bytes.try_into().ok()?))
 }

@@ -6,13 +6,16 @@
 //!   whose tree has the signed ballot root ([`Tally::add`]).
 //! - One ballot per member and entry: a second, different one is reported with both ([`Problem::Equivocation`]) and not
 //!   counted beside the first.
+//! - An acknowledgement counts only with its author's signature, in this view, and for a leaf of a later round that the
+//!   entry has, each author once ([`Tally::acknowledge`]).
 
 use std::collections::BTreeMap;
 
 use fairpost_proto::cose::{self, Signed};
 use fairpost_proto::ids::{ClusterId, Digest};
-use fairpost_proto::leaf::Leaf;
+use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::merkle::{self, InclusionProof};
+use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 
@@ -115,6 +118,14 @@ pub enum Problem {
         /// The root of the leaves named.
         found: Digest,
     },
+    /// The entry has no such leaf.
+    #[error("the acknowledgement is of leaf {found} in round {round}, which the entry does not have")]
+    NoLeaf {
+        /// The round.
+        round: Round,
+        /// The leaf's hash.
+        found: Digest,
+    },
     /// A member signed two ballots for one entry.
     #[error("member {member} signed ballot {first} and ballot {second} for one entry")]
     Equivocation {
@@ -145,14 +156,22 @@ pub struct Tally {
     votes: BTreeMap<u16, Counted>,
     /// The leaves whose certificates lie in the store, synced.
     stored: Leaves,
+    /// The leaves whose exchange has had a further round since.
+    superseded: Leaves,
+    /// For leaves of later rounds: who has acknowledged the certificate, by place and member's index.
+    acknowledged: BTreeMap<usize, BTreeMap<u16, Signed<Acknowledgement>>>,
+    /// The leaves of later rounds of which the acknowledgements of a quorum lie in the store, synced.
+    confirmed: Leaves,
 }
 
 impl Tally {
     /// No votes yet on the leaves of `block`.
     pub fn new(block: Block) -> Self {
         let stored = Leaves::none(block.leaves.len());
+        let (superseded, confirmed) = (stored.clone(), stored.clone());
         let hashes = block.leaves.iter().map(Leaf::hash).collect();
-        Self { block, hashes, votes: BTreeMap::new(), stored }
+        let (votes, acknowledged) = (BTreeMap::new(), BTreeMap::new());
+        Self { block, hashes, votes, stored, superseded, acknowledged, confirmed }
     }
 
     /// The entry's leaves.
@@ -241,9 +260,100 @@ impl Tally {
         fresh
     }
 
-    /// Whether the certificates of all leaves are stored.
+    /// Those of `certified` whose certificates are not stored yet.
+    pub fn fresh(&self, certified: &Leaves) -> Vec<(usize, &Leaf)> {
+        let leaves = self.block.leaves.iter().enumerate();
+        leaves.filter(|(place, _)| certified.contains(*place) && !self.stored.contains(*place)).collect()
+    }
+
+    /// Whether nothing more is to come: all that a share takes is stored, for each leaf that is its exchange's last.
     pub fn is_complete(&self) -> bool {
-        self.stored.len() == self.block.leaves.len()
+        self.unripe().next().is_none()
+    }
+
+    /// The leaf at `place`, if all that a share for it takes is stored: its certificate, and in a later round the
+    /// acknowledgements of a quorum.
+    pub fn ripe(&self, place: usize) -> Option<&Leaf> {
+        self.stored(place).filter(|leaf| leaf.round == Round::FIRST || self.confirmed.contains(place))
+    }
+
+    /// The leaves that lack something, and are their exchange's last.
+    pub fn unripe(&self) -> impl Iterator<Item = &Leaf> {
+        let lacking = |place: &usize| !self.superseded.contains(*place) && self.ripe(*place).is_none();
+        let leaves = self.block.leaves.iter().enumerate();
+        leaves.filter(move |(place, _)| lacking(place)).map(|(_, leaf)| leaf)
+    }
+
+    /// The leaves of later rounds whose certificates are stored, and the acknowledgements not.
+    pub fn waiting(&self) -> impl Iterator<Item = (usize, &Leaf)> {
+        let leaves = self.block.leaves.iter().enumerate();
+        leaves.filter(|(place, leaf)| {
+            leaf.round > Round::FIRST && self.stored.contains(*place) && !self.confirmed.contains(*place)
+        })
+    }
+
+    /// The exchange of the leaf at `place` has a further round.
+    pub fn supersede(&mut self, place: usize) {
+        self.superseded.insert(place);
+    }
+
+    /// Counts an acknowledgement; gives the place of its leaf if it was not there already.
+    pub fn acknowledge(
+        &mut self,
+        view: &View,
+        signed: Signed<Acknowledgement>,
+    ) -> Result<Option<usize>, Problem> {
+        let acknowledgement = signed.payload();
+        let (expected, found) = (view.cluster(), acknowledgement.cluster);
+        if expected != found {
+            return Err(Problem::Cluster { expected, found });
+        }
+        let (expected, found) = (view.epoch(), acknowledgement.epoch);
+        if expected != found {
+            return Err(Problem::Epoch { expected, found });
+        }
+        let signer = *signed.signer();
+        let (index, member) = view.member_by_key(signer).ok_or(Problem::NoMember(signer))?;
+        let (exchange, round, found) =
+            (acknowledgement.exchange, acknowledgement.round, acknowledgement.leaf);
+        let mut leaves = self.block.leaves.iter().zip(&self.hashes).enumerate();
+        let place = leaves.find_map(|(place, (leaf, hash))| {
+            (leaf.exchange == exchange && leaf.round == round && *hash == found).then_some(place)
+        });
+        let place = place.ok_or(Problem::NoLeaf { round, found })?;
+        if self.acknowledged.get(&place).is_some_and(|held| held.contains_key(&index)) {
+            return Ok(None);
+        }
+        signed.verify(&member.identity)?;
+        self.acknowledged.entry(place).or_default().insert(index, signed);
+        Ok(Some(place))
+    }
+
+    /// The acknowledgements of the leaf at `place`.
+    pub fn acknowledgements(&self, place: usize) -> impl Iterator<Item = &Signed<Acknowledgement>> {
+        self.acknowledged.get(&place).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// All acknowledgements.
+    pub fn all_acknowledgements(&self) -> impl Iterator<Item = &Signed<Acknowledgement>> {
+        self.acknowledged.values().flat_map(BTreeMap::values)
+    }
+
+    /// How many members' acknowledgements of the leaf at `place` lie in the store.
+    pub fn confirmed(&self, place: usize) -> usize {
+        if self.confirmed.contains(place) { self.acknowledgements(place).count() } else { 0 }
+    }
+
+    /// The acknowledgements of the leaf at `place` are stored: if they are a quorum's, nothing more is to come.
+    pub fn confirm(&mut self, view: &View, place: usize) {
+        if self.acknowledgements(place).count() >= view.quorum().q() {
+            self.confirmed.insert(place);
+        }
+    }
+
+    /// Whether this member has acknowledged the leaf at `place`.
+    pub fn has_acknowledged(&self, place: usize, member: u16) -> bool {
+        self.acknowledged.get(&place).is_some_and(|held| held.contains_key(&member))
     }
 
     /// The leaf at `place`, if its certificate is stored.

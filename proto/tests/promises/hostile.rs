@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use fairpost_proto::binding::Binding;
 use fairpost_proto::card::Card;
 use fairpost_proto::cose::{self, Payload, Signed};
-use fairpost_proto::entry::{self, Command, Entry, Head};
+use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, Verdict};
@@ -15,6 +15,7 @@ use fairpost_proto::leaf::Leaf;
 use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
+use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::terms::{Address, Terms};
 use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::verify;
@@ -22,7 +23,7 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, card, chain, letter};
 
-use crate::vectors::{request, sealed, second_view, two_votes};
+use crate::vectors::{acknowledgement, opening, request, sealed, second_view, statement, two_votes};
 use crate::world::{Person, now, world};
 
 /// Gives `bytes` to every parser. Tells how many took them.
@@ -40,6 +41,8 @@ fn parse_all(bytes: &[u8]) -> usize {
         signed::<Card>(bytes),
         signed::<Vote>(bytes),
         signed::<Head>(bytes),
+        signed::<Statement>(bytes),
+        signed::<Acknowledgement>(bytes),
         signed::<Binding>(bytes),
         signed::<Grant>(bytes),
         Terms::parse(bytes).is_ok(),
@@ -65,9 +68,11 @@ fn parse_all(bytes: &[u8]) -> usize {
 fn an_entry() -> Vec<u8> {
     let world = world();
     let nro = world.nro(|_| {});
-    let command =
-        |verdict| Command { verdict, nro: nro.bytes().to_vec(), evidence: world.answer(verdict, &nro) };
-    let batch = entry::write_batch(&Verdict::ALL.map(command));
+    let demand =
+        |verdict| Demand { verdict, nro: nro.bytes().to_vec(), evidence: world.answer(verdict, &nro) };
+    let mut commands: Vec<Command> = Verdict::ALL.map(demand).map(Command::Party).to_vec();
+    commands.push(Command::Round(opening(world, &nro)));
+    let batch = entry::write_batch(&commands);
     let head = Head {
         cluster: world.cluster(),
         epoch: 0,
@@ -116,6 +121,8 @@ fn make_pieces() -> Vec<Vec<u8>> {
         second_view().bytes().to_vec(),
         a_trust_file(),
         an_entry(),
+        statement(world, 0, |_| {}).bytes().to_vec(),
+        acknowledgement(world, 0).bytes().to_vec(),
         letter::write_header(&nro),
         world.proof(&world.cmp2, Verdict::Released).to_bytes(),
         two_votes(Verdict::Withdrawn),
@@ -217,6 +224,11 @@ fn an_object_that_is_too_large_is_not_read() {
     assert!(
         matches!(large(found), cose::Error::TooLarge { most: at_most, found: size } if (at_most, size) == (most, found))
     );
+    // A statement has a whole certificate in it.
+    let bound = <Statement as Payload>::MAX_BYTES;
+    let stated = |size: usize| Signed::<Statement>::parse(&vec![0xd2; size]).unwrap_err();
+    assert!(matches!(stated(bound + 1), cose::Error::TooLarge { most, .. } if most == bound));
+    assert!(matches!(stated(bound), cose::Error::Cbor(_)));
     assert!(matches!(large(most), cose::Error::Cbor(_)));
     let found = entry::MAX_BYTES + 1;
     assert!(

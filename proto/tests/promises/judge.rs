@@ -50,6 +50,17 @@ fn with_leaf(change: impl FnOnce(&mut Leaf)) -> Proof {
 }
 
 #[test]
+fn a_certificate_of_a_later_round_proves_as_well() {
+    for round in [2, u32::MAX] {
+        let proof = with_leaf(|leaf| leaf.round = Round::new(round).unwrap());
+        assert_eq!(judged(&proof).unwrap().verdict, YES);
+        // What is asked of the leaf's time is asked in each round.
+        let late = with_leaf(|leaf| (leaf.round, leaf.time) = (Round::new(round).unwrap(), expires()));
+        assert!(matches!(refused(&late), Error::Late { .. }));
+    }
+}
+
+#[test]
 fn all_four_verdicts_are_proved() {
     let world = world();
     for exchange in [&world.cmp1, &world.cmp2] {

@@ -15,6 +15,7 @@ mod hostile;
 mod kill;
 mod mails;
 mod python;
+mod rounds;
 mod running;
 mod snapshots;
 mod start;

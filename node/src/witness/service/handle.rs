@@ -1,15 +1,23 @@
 //! What others ask of the witness: votes, certificates, shares.
 
+use std::time::Duration;
+
+use fairpost_proto::cose::Signed as Cose;
+use fairpost_proto::entry::Demand;
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::leaf::Round;
+use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::threshold::{Message, Share};
 use fairpost_proto::vote::Certificate;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
+use super::later::Ask;
 use super::{Error, Handle, Received, Standing};
 use crate::ledger::Exchange;
 use crate::witness::metrics;
-use crate::witness::rules;
+use crate::witness::rules::{self, Acknowledged};
+use crate::witness::store::Receipt;
 use crate::witness::tally::Tally;
 
 impl Handle {
@@ -34,11 +42,45 @@ impl Handle {
         Ok(self.0.store.last_chosen()?)
     }
 
-    /// How many of the entries in memory still lack a certificate.
+    /// How many leaves in memory still lack what a share for them takes.
     pub fn uncertified(&self) -> usize {
-        let view = &self.0.options.view;
+        self.0.tallies.lock().values().map(|tally| tally.unripe().count()).sum()
+    }
+
+    /// The exchanges in memory that have lacked something for so long, the longest first; at most so many.
+    pub fn contested(&self, waited: Duration, most: usize) -> Vec<ExchangeId> {
+        let since = self.0.since.lock().clone();
         let tallies = self.0.tallies.lock();
-        tallies.values().map(|tally| tally.block().leaves.len() - tally.certified(view).len()).sum()
+        let mut late: Vec<(Duration, &Tally)> = tallies
+            .iter()
+            .filter_map(|(sequence, tally)| Some((since.get(sequence)?.elapsed(), tally)))
+            .filter(|(late, _)| *late >= waited)
+            .collect();
+        late.sort_unstable_by_key(|(late, _)| std::cmp::Reverse(*late));
+        late.into_iter().flat_map(|(_, tally)| tally.unripe().map(|leaf| leaf.exchange)).take(most).collect()
+    }
+
+    /// This server's statement for a round of an exchange, by the rules.
+    pub async fn statement(&self, exchange: &ExchangeId, round: Round) -> Result<Cose<Statement>, Error> {
+        let (answer, stated) = oneshot::channel();
+        let ask = Ask { exchange: *exchange, round, answer };
+        let busy = || Error::Closed("too many ask for statements, or the node stops".into());
+        self.0.asked.try_send(ask).map_err(|_| busy())?;
+        stated.await.unwrap_or_else(|_| Err(busy()))
+    }
+
+    /// The evidence that this server has for an exchange: that of each of its rounds, and a receipt that it kept.
+    pub fn evidence(&self, exchange: &ExchangeId) -> Result<Vec<Demand>, Error> {
+        let rounds = self.0.options.ledger.rounds(exchange)?;
+        let rounds = rounds.into_iter().filter(|exchange| exchange.dropped.is_none());
+        let mut all: Vec<Demand> = rounds
+            .map(|Exchange { leaf, nro, evidence, .. }| Demand { verdict: leaf.verdict, nro, evidence })
+            .collect();
+        if let Some((nro, nrr)) = self.0.store.receipt(exchange)?.and_then(|receipt| receipt.signed) {
+            all.push(Demand { verdict: Verdict::Released, nro, evidence: Some(nrr) });
+        }
+        all.dedup();
+        Ok(all)
     }
 
     /// How many exchanges' certificates somebody waits for.
@@ -54,6 +96,24 @@ impl Handle {
                 debug!("too many votes wait to be counted: one is dropped, and will be asked for");
             }
         }
+    }
+
+    /// Hands in acknowledgements of other members. They are checked before they count; when too many wait, they are dropped.
+    pub fn receive_acknowledgements(&self, acknowledgements: Vec<Cose<Acknowledgement>>) {
+        for acknowledgement in acknowledgements {
+            if self.0.acknowledged.try_send(acknowledgement).is_err() {
+                debug!("too many acknowledgements wait to be counted: one is dropped, and will be asked for");
+            }
+        }
+    }
+
+    /// The acknowledgements that this server has of an entry's leaves.
+    pub fn acknowledgements(&self, sequence: u64) -> Result<Vec<Cose<Acknowledgement>>, Error> {
+        if let Some(tally) = self.0.tallies.lock().get(&sequence) {
+            return Ok(tally.all_acknowledgements().cloned().collect());
+        }
+        let Some(block) = self.0.options.ledger.block(sequence)? else { return Ok(Vec::new()) };
+        Ok(self.0.stored_tally(block)?.all_acknowledgements().cloned().collect())
     }
 
     /// The votes that this server has on an entry.
@@ -75,13 +135,35 @@ impl Handle {
         Ok(votes)
     }
 
-    /// Keeps, synced, that a receipt was seen.
-    pub async fn saw_receipt(&self, exchange: &ExchangeId, seen: Timestamp) -> Result<(), Error> {
-        Ok(self.0.store.put_receipt(exchange, seen).await?)
+    /// Keeps, synced, a receipt, the NRO that it answers, and when it was seen.
+    pub async fn saw_receipt(
+        &self,
+        exchange: &ExchangeId,
+        seen: Timestamp,
+        nro: Vec<u8>,
+        nrr: Vec<u8>,
+    ) -> Result<(), Error> {
+        Ok(self.0.store.put_receipt(exchange, &Receipt { seen, signed: Some((nro, nrr)) }).await?)
     }
 
-    /// The certificate of a decided exchange, if it is stored here.
+    /// The certificate of a decided exchange, if one is stored here: of its last round, or of an earlier one that says the
+    /// same.
     pub fn certificate(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
+        let last = self.certificate_of(exchange)?;
+        if last.is_some() || exchange.leaf.round == Round::FIRST {
+            return Ok(last);
+        }
+        for earlier in self.0.options.ledger.rounds(&exchange.leaf.exchange)?.iter().rev() {
+            let (held, last) = (earlier.leaf, exchange.leaf);
+            let same = (held.verdict, held.nro, held.evidence) == (last.verdict, last.nro, last.evidence);
+            if same && let Some(certificate) = self.certificate_of(earlier)? {
+                return Ok(Some(certificate));
+            }
+        }
+        Ok(None)
+    }
+
+    fn certificate_of(&self, exchange: &Exchange) -> Result<Option<Certificate>, Error> {
         let (view, place) = (&self.0.options.view, exchange.place as usize);
         let held = self.0.tallies.lock().get(&exchange.sequence).cloned();
         if let Some(tally) = held.filter(|tally| tally.stored(place).is_some()) {
@@ -94,15 +176,21 @@ impl Handle {
         Ok(tally.certificate(view, place))
     }
 
-    /// Waits until the certificate of an exchange is stored here; gives the decided exchange. Takes as long as it
-    /// takes: the caller sets the deadline.
+    /// Whether all that a share for this exchange's last round takes is stored here.
+    pub fn is_certified(&self, id: &ExchangeId) -> Result<bool, Error> {
+        let Some(exchange) = self.0.options.ledger.exchange(id)? else { return Ok(false) };
+        Ok(self.0.look_up(&exchange, |tally, place| tally.ripe(place).map(drop))?.is_some())
+    }
+
+    /// Waits until the certificate of an exchange is stored here, and in a later round the acknowledgements of a quorum;
+    /// gives the decided exchange. Takes as long as it takes: the caller sets the deadline.
     pub async fn certified(&self, id: &ExchangeId) -> Result<Exchange, Error> {
         let waiter = self.0.waiting.join(*id);
         loop {
             let mut woken = std::pin::pin!(waiter.woken());
             woken.as_mut().enable();
             if let Some(exchange) = self.0.options.ledger.exchange(id)?
-                && self.0.certified_leaf(&exchange)?.is_some()
+                && self.0.look_up(&exchange, |tally, place| tally.ripe(place).map(drop))?.is_some()
             {
                 return Ok(exchange);
             }
@@ -120,9 +208,13 @@ impl Handle {
         if let Some(reason) = self.closed_because() {
             return Err(Error::Closed(reason));
         }
-        let leaf = self.0.certified_leaf(exchange)?;
-        let signed = self.0.store.signed(&exchange.leaf.exchange)?;
-        let verdict = rules::may_share(&signed, leaf.as_ref()).inspect_err(metrics::refused)?;
+        // First the certificate, then the promise: whoever promised after that had the certificate, and stated it.
+        let stored =
+            self.0.look_up(exchange, |tally, place| Some((*tally.stored(place)?, tally.confirmed(place))))?;
+        let (leaf, found) = stored.map_or((None, 0), |(leaf, found)| (Some(leaf), found));
+        let signed = self.0.store.signed(&exchange.leaf.exchange, exchange.leaf.round)?;
+        let acknowledged = Acknowledged { needed: self.0.options.view.quorum().q(), found };
+        let verdict = rules::may_share(&signed, leaf.as_ref(), acknowledged).inspect_err(metrics::refused)?;
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
     }

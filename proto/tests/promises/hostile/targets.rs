@@ -6,7 +6,7 @@ use fairpost_proto::card::{self, Card};
 use fairpost_proto::ceremony::{self, Action, Ceremony, Kept, Kind, Message};
 use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{self, Payload, Signed, Signer};
-use fairpost_proto::entry::{self, Command, Entry, Head};
+use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Answer, Nro, Nrr, Refusal, Withdrawal};
 use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, KeyId, Protocol, Timestamp, Verdict};
@@ -17,6 +17,7 @@ use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::proposal::Proposal;
 use fairpost_proto::request::Request;
+use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::sealed::{self, SealingPublicKey};
 use fairpost_proto::terms::{Address, Terms};
 use fairpost_proto::threshold::{self, Commitment, KeyShare, PublicKey, Share, SharePublicKey, Token};
@@ -26,7 +27,9 @@ use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
 use super::{a_grant, a_trust_file, an_entry};
-use crate::vectors::{self, request, second_view, two_tokens, two_votes};
+use crate::vectors::{
+    self, acknowledgement, opening, request, second_view, statement, two_tokens, two_votes,
+};
 use crate::world::{judge, now, signing_key, world};
 
 /// How an error of a signed object names the place: the object, or the part of it.
@@ -66,6 +69,17 @@ const SIGNED: &[&str] = &[
     "the time",
     "time",
     "the method",
+    "the round",
+    "the certificate",
+    "vote ",
+    "the votes",
+    "the leaf",
+    "the verdict",
+    "the NRO",
+    "the evidence",
+    "the inclusion p",
+    "a node",
+    "certificate: ",
     "the sealing key",
     "the candidate",
     "X25519 key",
@@ -85,6 +99,8 @@ const FILES: &[&str] = &[
     "the NRO",
     "the evidence",
     "the batch",
+    "the command",
+    "the statements",
     "the entry",
     "entry head",
     "vote ",
@@ -164,6 +180,11 @@ fn what_people_and_servers_sign() {
         signed::<Binding>("tls-binding", &by_server(binding)),
         signed::<Grant>("grant", &a_grant()),
         signed::<Vote>("vote", world.vote(0, &world.leaf(Verdict::Released), |_| {}).0.bytes()),
+        signed::<Statement>("statement", statement(world, 0, |_| {}).bytes()).seed(
+            statement(world, 0, |statement| (statement.certificate, statement.receipt) = (None, None))
+                .bytes(),
+        ),
+        signed::<Acknowledgement>("acknowledgement", acknowledgement(world, 0).bytes()),
         signed::<Head>("entry-head", Entry::parse(&an_entry()).unwrap().head.bytes()),
     ]);
 }
@@ -258,14 +279,15 @@ fn what_the_cluster_keeps_and_hands_out() {
     let world = world();
     let nro = world.nro(|_| {});
     let evidence = world.answer(Verdict::Refused, &nro);
-    let command = Command { verdict: Verdict::Refused, nro: nro.bytes().to_vec(), evidence };
+    let command = Command::Party(Demand { verdict: Verdict::Refused, nro: nro.bytes().to_vec(), evidence });
     let records = |target: Target| target.places(FILES);
     run(vec![
         records(Target::one_encoding("leaf", |bytes| Leaf::parse(bytes).map(|leaf| leaf.to_bytes())))
             .seed(world.leaf(Verdict::Expired).to_bytes())
             .seed(world.leaf(Verdict::Released).to_bytes()),
         records(Target::one_encoding("command", |bytes| Command::parse(bytes).map(|read| read.to_bytes())))
-            .seed(command.to_bytes()),
+            .seed(command.to_bytes())
+            .seed(Command::Round(opening(world, &nro)).to_bytes()),
         records(Target::one_encoding("entry", |bytes| {
             Entry::parse(bytes).map(|entry| entry::write(&entry.head, &entry::write_batch(&entry.commands)))
         }))

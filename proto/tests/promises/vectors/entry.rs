@@ -3,14 +3,14 @@
 use fairpost_proto::binding::{self, Binding};
 use fairpost_proto::chain::key_id;
 use fairpost_proto::cose::Signed;
-use fairpost_proto::entry::{self, Command, Entry, Head};
+use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::grant::{self, Grant};
 use fairpost_proto::ids::{Digest, KeyId, Verdict};
 use serde_json::json;
 
 use super::envelope::Envelope;
 use super::faults::{self, Fault, fault};
-use super::{Made, bytes as field, show};
+use super::{Made, bytes as field, opening, show};
 use crate::item::{Item, bytes, text};
 use crate::world::{World, after, now, world};
 
@@ -32,10 +32,9 @@ fn head(world: &World, batch: &[u8]) -> Signed<Head> {
 fn entries_are_taken_as_in_the_vectors() {
     let (world, mut made) = (world(), Made::default());
     let nro = world.nro(|_| {});
-    let command = |verdict: Verdict| Command {
-        verdict,
-        nro: nro.bytes().to_vec(),
-        evidence: world.answer(verdict, &nro),
+    let command = |verdict: Verdict| {
+        let (nro, evidence) = (nro.bytes().to_vec(), world.answer(verdict, &nro));
+        Command::Party(Demand { verdict, nro, evidence })
     };
     let identity = hex::encode(world.members[0].verifying_key().as_bytes());
     let fields = |bytes: &[u8]| json!({ "leader": identity, "entry": hex::encode(bytes) });
@@ -43,7 +42,9 @@ fn entries_are_taken_as_in_the_vectors() {
     let one = entry::write_batch(&[command(Verdict::Released)]);
     made.valid("receipt", "One receipt.", fields(&whole(&one)));
     let all = entry::write_batch(&Verdict::ALL.map(command));
-    made.valid("all", "One command of each kind.", fields(&whole(&all)));
+    made.valid("all", "One command of each of a party's kinds.", fields(&whole(&all)));
+    let round = entry::write_batch(&[Command::Round(opening(world, &nro))]);
+    made.valid("round", "A later round, with a receipt and a withdrawal.", fields(&whole(&round)));
 
     let item = Item::decode(&whole(&one));
     made.faults("", faults::encoding(&item), fields);
@@ -94,18 +95,58 @@ fn entries_are_taken_as_in_the_vectors() {
     commands.extend(faults::values(
         &first,
         vec![
-            ("verdict-0", "No such command.", 0, Item::Uint(0), "the verdict is 0, expected 1 to 4"),
-            ("verdict-5", "No such command.", 0, Item::Uint(5), "the verdict is 5, expected 1 to 4"),
+            ("kind-0", "No such command.", 0, Item::Uint(0), "the command's kind is 0, expected 1 to 5"),
+            ("kind-6", "No such command.", 0, Item::Uint(6), "the command's kind is 6, expected 1 to 5"),
+            (
+                "kind-257",
+                "1, if one looks at one byte only.",
+                0,
+                Item::Uint(257),
+                "the command's kind is 257",
+            ),
+            ("kind-5", "Another kind's keys.", 0, Item::Uint(5), "an array expected"),
             ("nro-null", "No NRO.", 1, Item::Null, "a byte string expected"),
             ("evidence-text", "Text for evidence.", 2, text("yes"), "a byte string expected"),
         ],
     ));
-    batches.extend(commands.into_iter().map(|fault| Fault {
-        name: format!("command-{}", fault.name),
-        error: fault.error.replace(" at 0", " at 1").replace(" at 1, found an unsigned", ""),
-        bytes: [&[0x81], &fault.bytes[..]].concat(),
-        ..fault
-    }));
+    let command = |name: &'static str, commands: Vec<Fault>| {
+        commands.into_iter().map(move |fault| Fault {
+            name: format!("{name}-{}", fault.name),
+            error: fault.error.replace(" at 0", " at 1").replace(" at 1, found an unsigned", ""),
+            bytes: [&[0x81], &fault.bytes[..]].concat(),
+            ..fault
+        })
+    };
+    batches.extend(command("command", commands));
+    let opened = Item::decode(&round).items()[0].clone();
+    let statement = opened.clone().at(2).items()[0].clone();
+    let list = |count: usize| Item::Array(vec![statement.clone(); count]);
+    let mut openings = faults::encoding(&opened);
+    openings.retain(|fault| fault.name != "trailing" && fault.name != "missing-last");
+    openings.extend(faults::values(
+        &opened,
+        vec![
+            ("no-statements", "Nobody states anything.", 2, list(0), "the statements has length 0"),
+            (
+                "65-statements",
+                "More than a cluster has servers.",
+                2,
+                list(65),
+                "the statements has length 65",
+            ),
+            (
+                "statement-null",
+                "Null for a statement.",
+                2,
+                Item::Array(vec![Item::Null]),
+                "a byte string expected",
+            ),
+            ("receipt-text", "Text for a receipt.", 3, text("yes"), "a byte string expected"),
+            ("withdrawal-text", "Text for a withdrawal.", 4, text("yes"), "a byte string expected"),
+            ("refusal-text", "Text for a refusal.", 5, text("yes"), "a byte string expected"),
+        ],
+    ));
+    batches.extend(command("round", openings));
     for fault in &mut batches {
         // Within the batch all offsets are one more than in the command by itself.
         fault.error = offset_by_one(&fault.error);

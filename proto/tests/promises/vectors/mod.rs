@@ -14,6 +14,7 @@ mod genesis;
 mod misconduct;
 mod proof;
 mod request;
+mod round;
 mod terms;
 mod trust;
 
@@ -22,6 +23,7 @@ use fairpost_proto::ids::Timestamp;
 pub(crate) use misconduct::{two_tokens, two_votes};
 pub(crate) use proof::foreign_trust;
 pub(crate) use request::request;
+pub(crate) use round::{acknowledgement, opening, statement};
 use serde_json::{Map, Value, json};
 pub(crate) use trust::{file as trust_file, sealed, second_view, successor};
 
