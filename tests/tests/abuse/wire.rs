@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fairpost_api::tls::{Pin, client_config};
-use fairpost_node::config::{Config, Limits};
+use fairpost_node::config::Limits;
 use fairpost_tests::{Cluster, Settings, within};
 use h2::client::SendRequest;
 use rustls_pki_types::ServerName;
