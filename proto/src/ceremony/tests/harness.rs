@@ -72,7 +72,7 @@ pub(super) struct Weather {
 }
 
 pub(super) const CALM: Weather = Weather { crash: 0, loss: 0, twice: 0 };
-pub(super) const ROUGH: Weather = Weather { crash: 30, loss: 30, twice: 20 };
+pub(super) const ROUGH: Weather = Weather { crash: 20, loss: 20, twice: 20 };
 
 pub(super) struct Harness {
     pub(super) proposal: Proposal,
@@ -155,7 +155,7 @@ impl Harness {
     fn turn(&mut self, member: u16) -> bool {
         let chance = |rng: &mut ChaCha20Rng, percent| rng.gen_range(0..100) < percent;
         let mut seeds = ChaCha20Rng::seed_from_u64(self.rng.r#gen());
-        if chance(&mut self.rng, self.weather.crash) {
+        if chance(&mut self.rng, self.weather.crash / 4) {
             // It starts again, from its disk and the log.
             self.ceremony = replay(&self.proposal, &self.log);
         }
@@ -191,6 +191,9 @@ impl Harness {
 
     /// An honest member never says two things.
     fn remember(&mut self, member: u16, message: &[u8]) {
+        if self.said.values().any(|said| said == message) {
+            return;
+        }
         let parsed = parse(message);
         let (place, reader) = match &parsed {
             Message::Opening(signed) => {

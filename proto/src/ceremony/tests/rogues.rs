@@ -224,7 +224,7 @@ fn ceremony(n: u16, f: usize, rogue: &Rogue, seed: u64) -> Harness {
     harness
 }
 
-const SIZES: [(u16, usize, u64); 3] = [(4, 1, 4), (6, 1, 2), (7, 2, 2)];
+const SIZES: [(u16, usize, u64); 3] = [(4, 1, 2), (6, 1, 2), (7, 2, 1)];
 
 fn all_rogues() -> Vec<Rogue> {
     let mut rogues = vec![Rogue::Copies, Rogue::Misfit, Rogue::Complains, Rogue::BadShare, Rogue::Forges];
