@@ -625,6 +625,12 @@ async fn a_promise_takes_the_share_of_the_first_round_away_and_a_later_one_gives
         matches!(&refused, Err(super::service::Error::Refused(Refusal::Promised { promised, .. })) if *promised == second),
         "{refused:?}"
     );
+    // Who has promised nothing yet states what it holds by now: the certificate.
+    let certified = tokio::time::timeout(CONTESTED, cluster.members[2].witness.certified(&exchange));
+    certified.await.expect("the certificate of round 1").unwrap();
+    let stated = state(2).await;
+    let held = stated.payload().certificate.as_ref().map(|certificate| *certificate.leaf());
+    assert!(held == Some(decided.leaf), "{held:?}");
     // Whoever collects shares tells of it, and the next round is opened, with the certificate of the first.
     let token = tokio::time::timeout(CONTESTED, async {
         loop {
