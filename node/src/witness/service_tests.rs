@@ -55,6 +55,8 @@ struct Net {
     seen: Mutex<Vec<Timestamp>>,
     /// Held by whoever orders.
     ordering: tokio::sync::Mutex<Option<State>>,
+    /// Whether no member asks another for a statement.
+    silent: Mutex<bool>,
     /// How many rounds were ordered.
     rounds: Mutex<usize>,
 }
@@ -149,7 +151,7 @@ impl Others for Link {
         exchange: ExchangeId,
         round: Round,
     ) -> BoxFuture<'static, Result<Answer, String>> {
-        let handle = self.handle(member);
+        let handle = self.handle(member).filter(|_| !*self.net.silent.lock());
         Box::pin(async move {
             let handle = handle.ok_or("not reached")?;
             let statement = handle.statement(&exchange, round).await.map_err(|error| error.to_string())?;
@@ -590,6 +592,7 @@ async fn a_promise_takes_the_share_of_the_first_round_away_and_a_later_one_gives
     let cluster = Cluster::start().await;
     // Members 0 and 1 never hear of each other's votes: two of them state before the others have voted.
     *cluster.net.lost.lock() = vec![2, 3];
+    *cluster.net.silent.lock() = true;
     let exchange = cluster.order(1, Verdict::Released).await;
     let second = Round::new(2).unwrap();
     let state = async |member: usize| {
@@ -625,6 +628,13 @@ async fn a_promise_takes_the_share_of_the_first_round_away_and_a_later_one_gives
         matches!(&refused, Err(super::service::Error::Refused(Refusal::Promised { promised, .. })) if *promised == second),
         "{refused:?}"
     );
+    // Who has promised nothing yet states what it holds by now: the certificate.
+    let certified = tokio::time::timeout(CONTESTED, cluster.members[2].witness.certified(&exchange));
+    certified.await.expect("the certificate of round 1").unwrap();
+    let stated = state(2).await;
+    let held = stated.payload().certificate.as_ref().map(|certificate| *certificate.leaf());
+    assert!(held == Some(decided.leaf), "{held:?}");
+    *cluster.net.silent.lock() = false;
     // Whoever collects shares tells of it, and the next round is opened, with the certificate of the first.
     let token = tokio::time::timeout(CONTESTED, async {
         loop {
