@@ -141,6 +141,11 @@ fn ceremonies_go_as_in_the_vectors() {
         let mut keys = world.members.iter().cloned().chain([signing_key(0x41)]);
         keys.find(|key| key_id(&key.verifying_key()) == author).unwrap()
     };
+    let name_of = |message: &[u8]| {
+        let author = Message::parse(message).unwrap().author();
+        let of = |member: &ed25519_dalek::SigningKey| key_id(&member.verifying_key()) == author;
+        format!("server-{}", world.members.iter().position(of).unwrap() + 1)
+    };
     let short = |key: u64, what: &str| {
         (format!("{what}-short"), key, bytes([1; 31]), format!("{what} has length 31"))
     };
@@ -339,7 +344,7 @@ fn ceremonies_go_as_in_the_vectors() {
     made.valid(
         name,
         meaning,
-        fields(sign(wrong, &key_of(message)), place, "server-1", "opened a row that does not fit"),
+        fields(sign(wrong, &key_of(message)), place, &name_of(message), "opened a row that does not fit"),
     );
     let (place, message) = first(&log, Kind::Report);
     let Message::Report(report) = convicted(message) else { panic!("no report") };
@@ -347,7 +352,12 @@ fn ceremonies_go_as_in_the_vectors() {
     made.valid(
         "report-contradicted",
         "Another report by the same member: both together convict it.",
-        fields(sign(other, &key_of(message)), place + 1, "server-2", "signed two contradicting messages"),
+        fields(
+            sign(other, &key_of(message)),
+            place + 1,
+            &name_of(message),
+            "signed two contradicting messages",
+        ),
     );
     let (place, message) = first(&log, Kind::Proof);
     let Message::Proof(proof) = convicted(message) else { panic!("no proof") };
@@ -358,7 +368,7 @@ fn ceremonies_go_as_in_the_vectors() {
         fields(
             sign(Proof { share, ..proof.payload().clone() }, &key_of(message)),
             place,
-            "server-2",
+            &name_of(message),
             "gave a share of the genesis token that is none",
         ),
     );
