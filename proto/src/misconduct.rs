@@ -139,7 +139,7 @@ pub enum Act {
     /// A leader stamped two entries for one term and sequence.
     Entries(Box<[Signed<Head>; 2]>),
     /// The cluster's key signed two verdicts on one exchange.
-    Tokens([Signature; 2]),
+    Tokens(Box<[Signature; 2]>),
 }
 
 /// Who is convicted.
@@ -285,7 +285,7 @@ impl Misconduct {
             1 => Act::Leaves(Box::new([Voted::parse(first)?, Voted::parse(second)?])),
             2 => Act::Roots(Box::new([Signed::parse(first)?, Signed::parse(second)?])),
             3 => Act::Entries(Box::new([Signed::parse(first)?, Signed::parse(second)?])),
-            4 => Act::Tokens([Signature::parse(first)?, Signature::parse(second)?]),
+            4 => Act::Tokens(Box::new([Signature::parse(first)?, Signature::parse(second)?])),
             found => {
                 let (what, expected) = ("the kind of misconduct", "1 to 4");
                 return Err(cbor::Error::Value { what, expected, found: found.to_string() }.into());

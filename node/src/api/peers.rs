@@ -118,7 +118,6 @@ impl Peers {
                 // Calls have limits of their own, but for streams, which stay open. Raft waits for as long as it wants
                 // to, and for a snapshot for as long as it goes on.
                 request_timeout: None,
-                ..ChannelOptions::default()
             };
             let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options))
                 .max_decoding_message_size(limits::CONSENSUS)

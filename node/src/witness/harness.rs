@@ -257,7 +257,7 @@ impl Cluster {
         let last = self.nodes[member].ledger.exchanges.get(&exchange).map(|held| held.leaf.round);
         if self.lies(member) {
             let round = last.and_then(Round::next)?.get();
-            let receipt = (self.statements.len() % 2 == 0).then_some(after(1));
+            let receipt = self.statements.len().is_multiple_of(2).then_some(after(1));
             let lie = self.world.statement(member, (number, round), clock, |lie| lie.receipt = receipt);
             self.statements.push(lie.clone());
             return Some(lie);

@@ -218,9 +218,9 @@ async fn attempt(options: &Options, exchange: ExchangeId) -> Result<(), String> 
     for member in (0..options.view.quorum().n() as u16).filter(|member| *member != options.index) {
         answers.push(options.others.statement(member, exchange, next));
     }
-    let mut collected = Collected::default();
     // What is here is evidence even where the own statement is refused.
-    collected.evidence = options.witness.evidence(&exchange).map_err(|error| fail(&error))?;
+    let evidence = options.witness.evidence(&exchange).map_err(|error| fail(&error))?;
+    let mut collected = Collected { evidence, ..Collected::default() };
     while let Some(answer) = answers.next().await {
         let answer = match answer {
             Ok(answer) => answer,
@@ -275,6 +275,9 @@ impl Collected {
     }
 }
 
+/// Where a statement stands among others: by the round of its certificate, and then by a number; the least comes first.
+type Ranking<'a> = dyn Fn(&Signed<Statement>) -> (std::cmp::Reverse<u32>, u64) + 'a;
+
 /// The round that these statements open, and its leaf; none if no quorum of them makes one.
 ///
 /// Which of them are taken matters: a receipt that only a few saw, or a clock that is behind, must not stand in for one
@@ -294,7 +297,7 @@ pub fn assemble(
         statement.payload().certificate.as_ref().map_or(0, |held| held.leaf().round.get())
     };
     let receipt = |statement: &Signed<Statement>| statement.payload().receipt.unwrap_or(Timestamp::MAX);
-    let first = |order: &dyn Fn(&Signed<Statement>) -> (std::cmp::Reverse<u32>, u64)| {
+    let first = |order: &Ranking<'_>| {
         let mut set = all.clone();
         set.sort_by_key(|statement| order(statement));
         set.truncate(q);

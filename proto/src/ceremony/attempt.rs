@@ -357,7 +357,7 @@ impl Attempt {
             return Ok(Some(other_log(kind, expected, *found, signed)));
         }
         let key = genesis.share_keys().get(usize::from(author));
-        if !key.is_some_and(|key| key.verify(&genesis.message(), share).is_ok()) {
+        if key.is_none_or(|key| key.verify(&genesis.message(), share).is_err()) {
             let (genesis, proof) = (genesis.bytes().to_vec(), signed.bytes().to_vec());
             return Ok(Some(Offence::WrongShare { genesis, proof }));
         }

@@ -115,7 +115,7 @@ impl Kept {
 
     /// What was kept when the attempt came to this step.
     #[cfg(test)]
-    pub(super) fn as_it_was(mut self, step: super::Step) -> Self {
+    pub(super) fn back_at(mut self, step: super::Step) -> Self {
         use super::Step;
         let until = match step {
             Step::NotBegun | Step::Joining => 0,

@@ -31,7 +31,7 @@ async fn cluster() -> Cluster {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_nothing_or_too_little_is_cut_and_who_comes_too_often_keeps_nobody_out() {
-    tokio::time::timeout(LIMIT, abuse()).await.expect("done in time");
+    tokio::time::timeout(LIMIT, Box::pin(abuse())).await.expect("done in time");
 }
 
 async fn abuse() {

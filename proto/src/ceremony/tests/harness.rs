@@ -186,7 +186,7 @@ impl Harness {
             return self.post(message);
         };
         let messages = rogue.says(self, member, &message);
-        messages.into_iter().fold(false, |news, message| self.post(message) || news)
+        messages.into_iter().filter(|message| self.post(message.clone())).count() > 0
     }
 
     /// An honest member never says two things.
@@ -224,7 +224,7 @@ impl Harness {
                 let mut members: Vec<u16> = self.members().collect();
                 members.shuffle(&mut self.rng);
                 let quiet = self.pending.is_empty();
-                let spoken = members.into_iter().fold(false, |spoken, member| self.turn(member) || spoken);
+                let spoken = members.into_iter().filter(|member| self.turn(*member)).count() > 0;
                 if quiet && !spoken && self.pending.is_empty() {
                     return;
                 }

@@ -406,7 +406,7 @@ fn honest_until_with_disks(stop: Step) -> std::collections::BTreeMap<u16, Vec<u8
     let whole = honest(4, 1, 6, CALM);
     let strip = |disk: &Vec<u8>| {
         let kept = Kept::parse(disk).unwrap();
-        kept.as_it_was(stop).to_bytes().to_vec()
+        kept.back_at(stop).to_bytes().to_vec()
     };
     whole.disks.iter().map(|(member, disk)| (*member, strip(disk))).collect()
 }

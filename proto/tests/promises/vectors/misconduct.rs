@@ -59,7 +59,7 @@ pub(crate) fn two_votes(verdict: Verdict) -> Vec<u8> {
 /// Two tokens on one exchange, as a file.
 pub(crate) fn two_tokens() -> Vec<u8> {
     let world = world();
-    let act = Act::Tokens([said(world, Verdict::Released), said(world, Verdict::Expired)]);
+    let act = Act::Tokens(Box::new([said(world, Verdict::Released), said(world, Verdict::Expired)]));
     Misconduct::new(world.trust.clone(), act).to_bytes()
 }
 
@@ -91,7 +91,7 @@ fn servers_are_convicted_as_in_the_vectors() {
     guilty("two-roots", "A member signed two roots for one size of the log.", server_2, act);
     let act = entries(head(world, 1, |_| {}), head(world, 1, |head| head.batch = Digest::of(b"b")));
     guilty("two-heads", "A leader stamped two entries for one place.", server_2, act);
-    let act = Act::Tokens([said(world, Verdict::Released), said(world, Verdict::Expired)]);
+    let act = Act::Tokens(Box::new([said(world, Verdict::Released), said(world, Verdict::Expired)]));
     guilty("two-tokens", "The cluster signed two verdicts.", "at least 2 members", act);
 
     let mut innocent = |name: &str, meaning: &str, error: &str, act: Act| {
@@ -139,17 +139,17 @@ fn servers_are_convicted_as_in_the_vectors() {
     innocent("next-entry", "The next entry.", "one statement is about entry", act);
     let act = entries(head(world, 1, |_| {}), head(world, 1, |head| head.term = 3));
     innocent("next-term", "The same place in another term.", "one statement is about entry 5 of term", act);
-    let act = Act::Tokens([said(world, Verdict::Released), said(world, Verdict::Released)]);
+    let act = Act::Tokens(Box::new([said(world, Verdict::Released), said(world, Verdict::Released)]));
     innocent("same-token", "One token, twice.", "both statements are for Released", act);
     let exchange = world.cmp1.id();
     let other =
         Signature { exchange, verdict: Verdict::Expired, token: world.token(Verdict::Expired, exchange) };
-    let act = Act::Tokens([said(world, Verdict::Released), other]);
+    let act = Act::Tokens(Box::new([said(world, Verdict::Released), other]));
     innocent("other-exchanges-token", "Two exchanges.", "one statement is about exchange", act);
-    let act = Act::Tokens([
+    let act = Act::Tokens(Box::new([
         said(world, Verdict::Released),
         Signature { verdict: Verdict::Expired, ..said(world, Verdict::Released) },
-    ]);
+    ]));
     innocent(
         "token-relabelled",
         "A token of another verdict.",
