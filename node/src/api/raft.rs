@@ -2,7 +2,7 @@
 //!
 //! What a message may say is for the consensus layer's guard; here it is made sure who says it.
 //!
-//! Entries go over a stream for each member that stays open (a [`Line`]): a call of its own for each entry would cost
+//! Entries go over a stream for each member that stays open (a `Line`): a call of its own for each entry would cost
 //! both sides more than the entry does. It carries one message and then its answer, so an answer can't be taken for
 //! another's: a line whose answer nobody waited for is closed, and the next message opens a new one.
 

@@ -11,7 +11,7 @@
 //! - a snapshot does not go beyond its leader's term either;
 //! - no term and no index is beyond [`MAX_NUMBER`]: openraft counts on from what it is told, and would overflow;
 //! - a leader's message shows the grants of a majority for its term, and names no members but the view's
-//!   ([`grants`](super::grants));
+//!   (`grants`);
 //! - no entry is stamped further ahead of this node's clock than the skew, and no candidate's clock is further away
 //!   from it ([`clocks`](super::clocks)).
 //!
