@@ -39,10 +39,12 @@ class Certificate:
         require(len(octets(der)) <= MOST_BYTES, "a certificate is too large")
         try:
             self.x509 = x509.load_der_x509_certificate(der)
-            extensions = list(self.x509.extensions)
+            # The rest is parsed when it is asked for, and not before.
+            version, extensions = self.x509.version, list(self.x509.extensions)
+            self.subject, self.issuer = self.x509.subject, self.x509.issuer
         except Exception as error:  # The parser has many.
             raise Refused(f"no X.509 certificate in DER: {error}") from None
-        require(self.x509.version is x509.Version.v3, "no certificate of version 3")
+        require(version is x509.Version.v3, "no certificate of version 3")
         self.extensions = {type(extension.value): extension.value for extension in extensions}
         for extension in extensions:
             known = type(extension.value) in KNOWN
@@ -157,7 +159,7 @@ class Chain:
         for anchor in anchors:
             # The anchor may stand in the chain, too; then what is above it is not needed.
             for length in range(1, len(self.certificates) + 1):
-                if self.certificates[length - 1].x509.issuer == anchor.x509.subject:
+                if self.certificates[length - 1].issuer == anchor.subject:
                     try:
                         return self._check_path([*self.certificates[:length], anchor], at)
                     except Refused as refused:
@@ -184,7 +186,7 @@ def _parse(certificates: tuple[bytes, ...]) -> Chain:
     require(1 <= len(certificates) <= MOST, f"a chain has 1 to {MOST} certificates")
     parsed = tuple(Certificate(der) for der in certificates)
     for below, issuer in zip(parsed, parsed[1:]):
-        require(below.x509.issuer == issuer.x509.subject, "a certificate is not its predecessor's issuer")
+        require(below.issuer == issuer.subject, "a certificate is not its predecessor's issuer")
     key = parsed[0].public_key()
     require(isinstance(key, openssl.Ed25519PublicKey), "the signer's key is not Ed25519")
     return Chain(parsed, ed25519.check_key(key.public_bytes(Encoding.Raw, PublicFormat.Raw)))
@@ -196,6 +198,6 @@ def parse_anchor(der: bytes) -> Certificate:
     anchor = Certificate(der)
     anchor.check_role(authority=True)
     anchor.check_signs_certificates()
-    if anchor.x509.subject == anchor.x509.issuer:
+    if anchor.subject == anchor.issuer:
         anchor.check_issued(anchor)
     return anchor
