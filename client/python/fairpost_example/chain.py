@@ -39,11 +39,12 @@ class Certificate:
         require(len(octets(der)) <= MOST_BYTES, "a certificate is too large")
         try:
             self.x509 = x509.load_der_x509_certificate(der)
-            extensions = list(self.x509.extensions)
+            # The rest is parsed when it is asked for, and not before.
+            version, extensions = self.x509.version, list(self.x509.extensions)
             self.subject, self.issuer = self.x509.subject, self.x509.issuer
         except Exception as error:  # The parser has many.
             raise Refused(f"no X.509 certificate in DER: {error}") from None
-        require(self.x509.version is x509.Version.v3, "no certificate of version 3")
+        require(version is x509.Version.v3, "no certificate of version 3")
         self.extensions = {type(extension.value): extension.value for extension in extensions}
         for extension in extensions:
             known = type(extension.value) in KNOWN
