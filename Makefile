@@ -11,7 +11,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make build   fairpostd, fairpost and fairpostctl, in $(TARGET)/debug"
 	@echo "make lint    formatting, clippy, licenses, duplicates, and who may name which library"
-	@echo "make bench   how fast it is, beside its bound, beside etcd and as it grows: writes docs/performance.md; takes about 20 minutes"
+	@echo "make bench   how fast it is, beside its bound, beside etcd and as it grows: writes docs/performance.md; takes about 12 minutes"
 	@echo "make docs    the API documentation, in $(TARGET)/doc"
 
 setup:
