@@ -420,13 +420,7 @@ impl Inner {
         let mut tallies = self.tallies.lock();
         let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
         tally.restore(&self.options.view, stored);
-        for (place, acknowledgements) in quorums {
-            for signed in acknowledgements {
-                // They were checked before they were stored.
-                let _ = tally.acknowledge(&self.options.view, signed);
-            }
-            tally.confirm(&self.options.view, place);
-        }
+        tally.restore_acknowledgements(&self.options.view, quorums);
         if let Some(own) = own.clone() {
             tally.add_own(&self.options.view, own);
         }
@@ -467,12 +461,7 @@ impl Inner {
         let (votes, quorums) = (self.store.certificate(&block)?, self.stored_acknowledgements(&block)?);
         let mut tally = Tally::new(block);
         tally.restore(&self.options.view, votes);
-        for (place, acknowledgements) in quorums {
-            for signed in acknowledgements {
-                let _ = tally.acknowledge(&self.options.view, signed);
-            }
-            tally.confirm(&self.options.view, place);
-        }
+        tally.restore_acknowledgements(&self.options.view, quorums);
         Ok(tally)
     }
 

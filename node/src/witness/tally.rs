@@ -245,6 +245,21 @@ impl Tally {
         self.stored = self.certified(view);
     }
 
+    /// Takes back acknowledgements that were stored before, by the places of their leaves.
+    pub fn restore_acknowledgements(
+        &mut self,
+        view: &View,
+        stored: Vec<(usize, Vec<Signed<Acknowledgement>>)>,
+    ) {
+        for (place, acknowledgements) in stored {
+            for signed in acknowledgements {
+                // They were checked before they were stored.
+                let _ = self.acknowledge(view, signed);
+            }
+            self.confirm(view, place);
+        }
+    }
+
     /// The leaves that a quorum voted for and whose certificates are not stored yet; none if there is none.
     pub fn unstored(&self, view: &View) -> Option<Leaves> {
         let certified = self.certified(view);
