@@ -5,8 +5,9 @@ use std::{env, error, fs};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "fairpost/v1/admin.proto",
+    "fairpost/v1/ceremony.proto",
     "fairpost/v1/cluster.proto",
     "fairpost/v1/consensus.proto",
     "fairpost/v1/exchange.proto",

@@ -8,6 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 /// The label of a trust file.
 pub const TRUST: &str = "FAIRPOST CLUSTER TRUST";
+/// The label of a proposal with its approvals.
+pub const PROPOSAL: &str = "FAIRPOST PROPOSAL";
+/// The label of a node card.
+pub const NODE_CARD: &str = "FAIRPOST NODE CARD";
 /// The label of a card.
 pub const CARD: &str = "FAIRPOST CARD";
 

@@ -3,6 +3,7 @@
 //! Pure code: no I/O of its own (streams come as [`std::io::Read`] and [`std::io::Write`]), no clock, no
 //! network. Bytes from outside are parsed once, into types that can't hold an invalid value.
 
+pub mod approval;
 pub mod armor;
 pub mod binding;
 pub mod card;
@@ -20,6 +21,7 @@ pub mod lock;
 mod memo;
 pub mod merkle;
 pub mod misconduct;
+pub mod node_card;
 pub mod proof;
 pub mod proposal;
 pub mod quorum;

@@ -454,8 +454,7 @@ fn write_constitution(writer: &mut Writer, body: &Constitution) {
 pub(crate) fn write_draft(writer: &mut Writer, body: &Draft, commitment: Option<&Commitment>) {
     writer.uint(2).array(body.members.len());
     for member in &body.members {
-        writer.map(3).uint(0).text(&member.name).uint(1).text(&member.address);
-        writer.uint(2).bytes(member.identity.as_bytes());
+        write_member(writer, member);
     }
     writer.uint(3).uint(body.faults as u64);
     if let Some(commitment) = commitment {
@@ -534,7 +533,14 @@ fn read_rules(
     Ok(Draft { members, faults, operators, agreeing, anchors, auditors, parameters })
 }
 
-fn read_member(reader: &mut Reader<'_>) -> Result<Member, Error> {
+/// Writes a member.
+pub(crate) fn write_member(writer: &mut Writer, member: &Member) {
+    writer.map(3).uint(0).text(&member.name).uint(1).text(&member.address);
+    writer.uint(2).bytes(member.identity.as_bytes());
+}
+
+/// Reads a member.
+pub(crate) fn read_member(reader: &mut Reader<'_>) -> Result<Member, Error> {
     let mut map = reader.map()?;
     map.key(reader, 0)?;
     let name = short_text(reader, "a member's name", 1..=63)?;

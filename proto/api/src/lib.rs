@@ -26,6 +26,6 @@ mod tests {
         let mut services: Vec<&str> =
             set.file.iter().flat_map(|file| &file.service).map(|service| service.name()).collect();
         services.sort_unstable();
-        assert_eq!(services, ["Admin", "Cluster", "Consensus", "Exchange", "Peer"]);
+        assert_eq!(services, ["Admin", "Ceremony", "Cluster", "Consensus", "Exchange", "Peer"]);
     }
 }

@@ -61,6 +61,7 @@ mod progress;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod transcript;
 
 use ed25519_dalek::VerifyingKey;
 
@@ -72,6 +73,7 @@ pub use message::{
 };
 pub use progress::{Awaited, Complaint, Dead, Misdeed, Offence, Progress, Step};
 pub use refusal::Refusal;
+pub use transcript::{Error as TranscriptError, Transcript};
 
 use crate::cose::{Payload, Signed};
 use crate::ids::KeyId;
