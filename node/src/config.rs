@@ -78,6 +78,9 @@ pub struct Config {
     /// The cluster's genesis and views.
     #[serde(default = "default_trust")]
     pub trust: PathBuf,
+    /// The approved proposal from which the cluster is to be made, as long as there is none.
+    #[serde(default = "default_proposal")]
+    pub proposal: PathBuf,
     /// This node's identity key: Ed25519, PKCS#8, PEM, mode 0600.
     #[serde(default = "default_identity")]
     pub identity: PathBuf,
@@ -271,6 +274,10 @@ fn default_trust() -> PathBuf {
     "../cluster.trust".into()
 }
 
+fn default_proposal() -> PathBuf {
+    "../cluster.proposal".into()
+}
+
 fn default_identity() -> PathBuf {
     "identity.key".into()
 }
@@ -302,9 +309,14 @@ impl Config {
             .map_err(|source| Error::Invalid { path: path.to_owned(), source: Box::new(source) })?;
         config.check().map_err(|problem| Error::Conflict { path: path.to_owned(), problem })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        for file in
-            [&mut config.data, &mut config.trust, &mut config.identity, &mut config.tls, &mut config.share]
-        {
+        for file in [
+            &mut config.data,
+            &mut config.trust,
+            &mut config.proposal,
+            &mut config.identity,
+            &mut config.tls,
+            &mut config.share,
+        ] {
             *file = folder.join(&*file);
         }
         Ok(config)

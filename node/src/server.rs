@@ -2,6 +2,7 @@
 //!
 //! Options, services and handles are wired here and nowhere else: a reader who knows this file knows who talks to whom.
 
+mod ceremony;
 mod disks;
 mod error;
 mod files;
@@ -10,6 +11,7 @@ mod seen;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use arc_swap::ArcSwap;
 use fairpost_api::limits;
 use fairpost_api::tls::{Incoming, server_config};
 use fairpost_api::v1::admin_server::AdminServer;
+use fairpost_api::v1::ceremony_server::CeremonyServer;
 use fairpost_api::v1::cluster_server::ClusterServer;
 use fairpost_api::v1::consensus_server::ConsensusServer;
 use fairpost_api::v1::exchange_server::ExchangeServer;
@@ -44,7 +47,9 @@ use crate::config::Config;
 use crate::consensus::{self, Electorate, purge, sequencer};
 use crate::health::{self, Health};
 use crate::machine::{self, LedgerMachine};
-use crate::membership::ShareFile;
+use crate::membership::ceremony::Paths;
+use crate::membership::ceremony::finish::complete;
+use crate::membership::ceremony::service::{CeremonyService, Stage};
 use crate::retention;
 use crate::store;
 use crate::telemetry;
@@ -52,7 +57,7 @@ use crate::witness::collect::Collector;
 use crate::witness::{self, combine, rounds, service};
 use disks::Disks;
 pub use error::Error;
-use files::{load_credentials, load_identity, load_trust};
+use files::{load_credentials, load_identity, load_share, load_trust};
 use options::{incoming_options, raft_options};
 use seen::Unvoted;
 
@@ -70,17 +75,29 @@ const INCOMPLETE: usize = 4096;
 /// Runs a node until `stop` is done, or a part of it fails.
 pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
     let started = Instant::now();
+    let mut stop = pin!(stop);
+    let made = Paths::new(&config);
+    // Ports before data: a second process fails before it touches anything.
+    let mut metrics = None;
+    if made.is_due(&config) {
+        let listener = listen(&config).await?;
+        metrics = Some(start_metrics(config.metrics_listen)?);
+        if !Box::pin(ceremony::run(&config, &made, listener, stop.as_mut())).await? {
+            return Ok(());
+        }
+    }
+    complete(&config, &made)?;
     let trust = Arc::new(load_trust(&config)?);
     let view = Arc::new(trust.view().clone());
-    let (index, identity) = load_identity(&config, &view)?;
+    let (index, identity) = load_identity(&config, view.members(), &config.trust)?;
     let credentials = load_credentials(&config, &identity.verifying_key())?;
-    let mut share = Box::new(ShareFile::open(&config.share, &view, &config.name)?);
+    let mut share = load_share(&config, &view, &made)?;
 
-    // Ports before data: a second process fails before it touches anything.
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| Error::Listen { address: config.listen, source })?;
-    let metrics = start_metrics(config.metrics_listen)?;
+    let listener = listen(&config).await?;
+    let metrics = match metrics {
+        Some(metrics) => metrics,
+        None => start_metrics(config.metrics_listen)?,
+    };
     let (halt, halted) = watch::channel(false);
     let (fatal, mut failed) = watch::channel(None::<String>);
     let disks = Disks::open(&config, &view, &fatal)?;
@@ -100,7 +117,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let electorate = Electorate::new(&view, Arc::clone(&identity));
     let members = electorate.members();
     let raft = consensus::start(
-        raft_options(index, &config, &view),
+        raft_options(index, &config, view.quorum(), view.parameters().skew),
         electorate,
         log.clone(),
         Arc::new(LedgerMachine::new(
@@ -108,7 +125,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ledger.clone(),
             Arc::clone(&peers) as Arc<dyn machine::Vouchers>,
         )),
-        RaftTransport::new(Arc::clone(&peers)),
+        RaftTransport::new(view.cluster(), peers.consensus()),
     )
     .await?;
     if raft.recovering().is_none() {
@@ -191,7 +208,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         witness_task,
     ];
 
-    let gate = Gate::new(Arc::clone(&view));
+    let gate = Gate::new(&view);
     let tls = server_config(&credentials).map_err(|error| Error::Tls(error.to_string()))?;
     let known = gate.clone();
     let incoming = Incoming::knowing(
@@ -231,6 +248,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ))
             .max_decoding_message_size(limits::PARTY_REQUEST),
         )
+        .add_service(CeremonyServer::new(CeremonyService {
+            gate: gate.clone(),
+            name: config.name.clone(),
+            stage: Stage::Finished { trust: trust.to_bytes(), transcript: made.transcript },
+        }))
         .add_service(ClusterServer::new(ClusterService { name: config.name.clone(), trust }))
         .add_service(
             PeerServer::new(PeerService {
@@ -246,9 +268,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             .max_encoding_message_size(limits::PEER),
         )
         .add_service(
-            ConsensusServer::new(RaftService::new(gate.clone(), raft.clone(), halted.clone()))
-                .max_decoding_message_size(limits::CONSENSUS)
-                .max_encoding_message_size(limits::CONSENSUS),
+            ConsensusServer::new(RaftService::new(
+                gate.clone(),
+                view.cluster(),
+                raft.clone(),
+                halted.clone(),
+            ))
+            .max_decoding_message_size(limits::CONSENSUS)
+            .max_encoding_message_size(limits::CONSENSUS),
         )
         .add_service(AdminServer::new(AdminService {
             gate,
@@ -263,7 +290,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     let mut reason = None;
     let asked = async {
         tokio::select! {
-            () = stop => info!("asked to stop"),
+            () = stop.as_mut() => info!("asked to stop"),
             _ = failed.wait_for(Option::is_some) => {}
         }
         // From here on nothing new is taken; what is under way has some time.
@@ -291,6 +318,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     disks.close().await?;
     info!("stopped");
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, Error> {
+    let address = config.listen;
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
 }
 
 fn watch_over<E: std::fmt::Display + Send + 'static>(

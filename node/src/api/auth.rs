@@ -11,57 +11,87 @@
 
 use std::sync::Arc;
 
+use ed25519_dalek::VerifyingKey;
 use fairpost_api::tls::{ConnectInfo, PeerCertificate};
 use fairpost_proto::chain;
-use fairpost_proto::view::View;
+use fairpost_proto::ids::KeyId;
+use fairpost_proto::proposal::Proposal;
+use fairpost_proto::view::{Member, View};
 use tonic::{Request, Status};
 
 /// Tells members and operators from everybody else.
 #[derive(Clone)]
-pub struct Gate {
-    view: Arc<View>,
+pub struct Gate(Arc<Roster>);
+
+/// Who is somebody.
+struct Roster {
+    members: Vec<(KeyId, VerifyingKey)>,
+    operators: Vec<(KeyId, VerifyingKey)>,
+    /// Where these are named.
+    named_in: String,
+}
+
+impl Roster {
+    fn new(members: &[Member], operators: &[VerifyingKey], named_in: String) -> Arc<Self> {
+        Arc::new(Self {
+            members: members.iter().map(|member| (member.key_id(), member.identity)).collect(),
+            operators: operators.iter().map(|key| (chain::key_id(key), *key)).collect(),
+            named_in,
+        })
+    }
+
+    fn member(&self, found: KeyId) -> Option<(u16, &VerifyingKey)> {
+        let place = self.members.iter().position(|(key, _)| *key == found)?;
+        Some((u16::try_from(place).ok()?, &self.members.get(place)?.1))
+    }
+
+    fn operator(&self, found: KeyId) -> Option<&VerifyingKey> {
+        self.operators.iter().find(|(key, _)| *key == found).map(|(_, identity)| identity)
+    }
 }
 
 impl Gate {
     /// The gate of this view.
-    pub const fn new(view: Arc<View>) -> Self {
-        Self { view }
+    pub fn new(view: &View) -> Self {
+        let operators = &view.constitution().operators;
+        Self(Roster::new(view.members(), operators, format!("epoch {}", view.epoch())))
+    }
+
+    /// The gate before there is a view: for those whom the proposal names.
+    pub fn of_proposal(proposal: &Proposal) -> Self {
+        Self(Roster::new(proposal.members(), &proposal.draft().operators, "the proposal".into()))
     }
 
     /// The index of the member that calls.
     pub fn member<T>(&self, request: &Request<T>) -> Result<u16, Status> {
         let certificate = certificate(request)?;
         let key = certificate.identity_key_id();
-        let (index, member) = self.view.member_by_key(key).ok_or_else(|| {
-            refuse(format!("only members may call this, and {key} is none in epoch {}", self.view.epoch()))
+        let (index, identity) = self.0.member(key).ok_or_else(|| {
+            refuse(format!("only members may call this, and {key} is none in {}", self.0.named_in))
         })?;
-        certificate.speaks_for(&member.identity).map_err(|error| refuse(error.to_string()))?;
+        certificate.speaks_for(identity).map_err(|error| refuse(error.to_string()))?;
         Ok(index)
     }
 
     /// Whether this is the certificate of a member or an operator.
     pub fn knows(&self, certificate: &PeerCertificate) -> bool {
         let key = certificate.identity_key_id();
-        let member = self.view.member_by_key(key).map(|(_, member)| &member.identity);
-        let operator =
-            || self.view.constitution().operators.iter().find(|operator| chain::key_id(operator) == key);
-        member.or_else(operator).is_some_and(|identity| certificate.speaks_for(identity).is_ok())
+        let member = self.0.member(key).map(|(_, identity)| identity);
+        let known = member.or_else(|| self.0.operator(key));
+        known.is_some_and(|identity| certificate.speaks_for(identity).is_ok())
     }
 
     /// That an operator or a member calls.
     pub fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let certificate = certificate(request)?;
         let key = certificate.identity_key_id();
-        let operators = &self.view.constitution().operators;
-        match operators.iter().find(|operator| chain::key_id(operator) == key) {
+        match self.0.operator(key) {
             Some(operator) => certificate.speaks_for(operator).map_err(|error| refuse(error.to_string())),
-            None if self.view.member_by_key(key).is_some() => self.member(request).map(|_| ()),
-            None => {
-                let epoch = self.view.epoch();
-                Err(refuse(format!(
-                    "only operators and members may call this, and {key} is neither in epoch {epoch}"
-                )))
-            }
+            None if self.0.member(key).is_some() => self.member(request).map(|_| ()),
+            None => Err(refuse(format!(
+                "only operators and members may call this, and {key} is neither in {}",
+                self.0.named_in
+            ))),
         }
     }
 }

@@ -21,7 +21,7 @@ use fairpost_proto::ids::{ExchangeId, Verdict};
 use fairpost_proto::leaf::Round;
 use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::threshold::Share;
-use fairpost_proto::view::View;
+use fairpost_proto::view::{self, View};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,27 +102,9 @@ impl Peers {
         let witness = Arc::new(OnceLock::new());
         let mut members = Vec::new();
         for member in view.members() {
-            let target: Target = member
-                .address
-                .parse()
-                .map_err(|source| Error::Address { name: member.name.clone(), source })?;
-            let config = client_config(Pin::Identity(member.identity), Some(credentials))
-                .map_err(|error| Error::Tls(error.to_string()))?;
-            // When the network is back, TCP goes on sending only after a pause as long as the outage: a connection that
-            // gave no sign of life is made anew long before.
             // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
-            let options = ChannelOptions {
-                connect_timeout: TIMEOUT,
-                keepalive: Some(TIMEOUT),
-                keepalive_timeout: TIMEOUT,
-                // Calls have limits of their own, but for streams, which stay open. Raft waits for as long as it wants
-                // to, and for a snapshot for as long as it goes on.
-                request_timeout: None,
-            };
-            let consensus = ConsensusClient::new(channel(&target, Arc::clone(&config), options))
-                .max_decoding_message_size(limits::CONSENSUS)
-                .max_encoding_message_size(limits::CONSENSUS);
-            let peer = PeerClient::new(channel(&target, config, options))
+            let consensus = consensus_client(connect(member, credentials)?);
+            let peer = PeerClient::new(connect(member, credentials)?)
                 .max_decoding_message_size(limits::PEER)
                 .max_encoding_message_size(limits::PEER);
             let (votes, queued_votes) = mpsc::channel(QUEUE);
@@ -143,9 +125,9 @@ impl Peers {
         let _ = self.witness.set(witness);
     }
 
-    /// The Raft connection to a member.
-    pub fn consensus(&self, index: u16) -> Option<ConsensusClient<Channel>> {
-        self.members.get(usize::from(index)).map(|member| member.consensus.clone())
+    /// The Raft connections to the members, by index.
+    pub fn consensus(&self) -> Vec<ConsensusClient<Channel>> {
+        self.members.iter().map(|member| member.consensus.clone()).collect()
     }
 
     /// A member's statement for a round of an exchange, with the evidence that it has.
@@ -181,6 +163,32 @@ impl Peers {
         member.commands.try_send(forward).map_err(|_| "too many commands wait for the leader")?;
         receiver.await.map_err(|_| "the call ended without an answer")?
     }
+}
+
+/// A connection to a member, and to nobody else.
+pub(crate) fn connect(member: &view::Member, credentials: &Credentials) -> Result<Channel, Error> {
+    let target: Target =
+        member.address.parse().map_err(|source| Error::Address { name: member.name.clone(), source })?;
+    let config = client_config(Pin::Identity(member.identity), Some(credentials))
+        .map_err(|error| Error::Tls(error.to_string()))?;
+    // When the network is back, TCP goes on sending only after a pause as long as the outage: a connection that
+    // gave no sign of life is made anew long before.
+    let options = ChannelOptions {
+        connect_timeout: TIMEOUT,
+        keepalive: Some(TIMEOUT),
+        keepalive_timeout: TIMEOUT,
+        // Calls have limits of their own, but for streams, which stay open. Raft waits for as long as it wants
+        // to, and for a snapshot for as long as it goes on.
+        request_timeout: None,
+    };
+    Ok(channel(&target, config, options))
+}
+
+/// The client of a member's Raft.
+pub(crate) fn consensus_client(channel: Channel) -> ConsensusClient<Channel> {
+    ConsensusClient::new(channel)
+        .max_decoding_message_size(limits::CONSENSUS)
+        .max_encoding_message_size(limits::CONSENSUS)
 }
 
 fn timed<T>(message: T) -> Request<T> {

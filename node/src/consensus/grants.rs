@@ -29,6 +29,7 @@ use fairpost_proto::chain;
 use fairpost_proto::cose::Signed;
 use fairpost_proto::grant::{self, Grant};
 use fairpost_proto::ids::ClusterId;
+use fairpost_proto::proposal::Proposal;
 use fairpost_proto::view::View;
 use parking_lot::Mutex;
 
@@ -60,12 +61,13 @@ struct Voter {
 impl Electorate {
     /// The members of a view, by their indices; this node has this identity key.
     pub fn new(view: &View, identity: Arc<SigningKey>) -> Self {
-        let voter = |member: &fairpost_proto::view::Member| Voter {
-            member: Member { name: member.name.clone(), address: member.address.clone() },
-            identity: member.identity,
-        };
-        let voters = view.members().iter().map(voter);
-        Self { cluster: view.cluster(), epoch: view.epoch(), identity, voters: (0..).zip(voters).collect() }
+        Self { cluster: view.cluster(), epoch: view.epoch(), identity, voters: voters(view.members()) }
+    }
+
+    /// The members of a proposal, which keep the log of its key ceremony. Its digest stands for the cluster.
+    pub fn of_proposal(proposal: &Proposal, identity: Arc<SigningKey>) -> Self {
+        let cluster = ClusterId::new(*proposal.digest().as_bytes());
+        Self { cluster, epoch: 0, identity, voters: voters(proposal.members()) }
     }
 
     /// As Raft knows them.
@@ -77,6 +79,14 @@ impl Electorate {
     fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
     }
+}
+
+fn voters(members: &[fairpost_proto::view::Member]) -> BTreeMap<u64, Voter> {
+    let voter = |member: &fairpost_proto::view::Member| Voter {
+        member: Member { name: member.name.clone(), address: member.address.clone() },
+        identity: member.identity,
+    };
+    (0..).zip(members.iter().map(voter)).collect()
 }
 
 /// The grants of one term.

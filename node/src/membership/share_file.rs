@@ -1,4 +1,4 @@
-//! The file that a dealt share lies in.
+//! The file that a share lies in.
 //!
 //! # Guarantees
 //!
@@ -41,10 +41,12 @@ pub enum Error {
         mode: u32,
     },
     /// It is larger than any secret of a node.
-    #[error("the file {path} has more than {MAX_BYTES} bytes, which no key and no share has")]
+    #[error("the file {path} has more than {most} bytes, which is more than any that belongs there")]
     TooLarge {
         /// The file.
         path: PathBuf,
+        /// The most that is read.
+        most: u64,
     },
     /// It is not a share file.
     #[error("the share file {path}: {problem}")]
@@ -96,7 +98,7 @@ struct Text {
     witness: Option<String>,
 }
 
-/// A dealt share, from its file.
+/// A share, from its file.
 pub struct ShareFile {
     path: PathBuf,
     cluster: ClusterId,
@@ -173,8 +175,8 @@ impl KeySource for ShareFile {
         &self.commitment
     }
 
-    fn share(&self) -> &KeyShare {
-        &self.share
+    fn share(&self) -> Option<&KeyShare> {
+        Some(&self.share)
     }
 
     fn epoch(&self) -> u32 {
@@ -210,29 +212,45 @@ fn write(
     write_private(path, &Zeroizing::new(rendered))
 }
 
-/// Reads a secret file, if nobody but its owner may.
+/// Reads a secret file of text, if nobody but its owner may.
 pub fn read_private(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let bytes = read_secret(path, MAX_BYTES)?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+        Error::Io { path: path.to_owned(), source }
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Reads a secret file of at most so many bytes, if nobody but its owner may.
+pub(crate) fn read_secret(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode() & 0o7777;
+    let metadata = fs::metadata(path).map_err(io)?;
+    let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(Error::Mode { path: path.to_owned(), mode });
     }
     // Room for all of it: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
-    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)).map_err(io)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Error::TooLarge { path: path.to_owned() });
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most.min(metadata.len()) as usize + 1));
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(io)?;
+    if bytes.len() as u64 > most {
+        return Err(Error::TooLarge { path: path.to_owned(), most });
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+/// Writes a secret file of text, as [`write_secret`].
+pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+    write_secret(path, content.as_bytes())
 }
 
 /// Writes a secret file of mode 0600 as a whole: after a crash there is the old content or the new, never a part.
-pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
+pub(crate) fn write_secret(path: &Path, content: &[u8]) -> Result<(), Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let fresh = path.with_extension("new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(io)?;
-    file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(io)?;
     fs::rename(&fresh, path).map_err(io)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)

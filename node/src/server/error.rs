@@ -23,6 +23,28 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// There is no cluster yet, nor a proposal of one.
+    #[error(
+        "there is neither a trust file at {trust} nor a proposal at {proposal}: put the approved proposal there, start all its \
+         nodes, and run `fairpostctl key ceremony`"
+    )]
+    NoCluster {
+        /// Where the trust file would be.
+        trust: PathBuf,
+        /// Where the proposal would be.
+        proposal: PathBuf,
+    },
+    /// The proposal is none, or its operators have not agreed to it.
+    #[error("the proposal {path}: {problem}")]
+    Proposal {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The key ceremony can't go on.
+    #[error("the key ceremony: {0}")]
+    Ceremony(#[from] membership::ceremony::Error),
     /// The trust file does not hold.
     #[error("the trust file {path}: {source}")]
     Trust {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fairpost_api::tls::IncomingOptions;
-use fairpost_proto::view::View;
+use fairpost_proto::ids::Span;
+use fairpost_proto::quorum::Quorum;
 
 use crate::config::{Config, Limits};
 use crate::consensus;
@@ -43,18 +44,15 @@ fn open_files() -> Option<usize> {
     soft.split_whitespace().next()?.parse().ok()
 }
 
-pub(super) fn raft_options(index: u16, config: &Config, view: &View) -> consensus::Options {
+/// Raft's options for the member with this index, among so many, whose clocks may differ by so much.
+pub(super) fn raft_options(index: u16, config: &Config, quorum: Quorum, skew: Span) -> consensus::Options {
     let raft = &config.raft;
     consensus::Options {
         heartbeat: Duration::from_millis(raft.heartbeat_millis),
         election_min: Duration::from_millis(raft.election_min_millis),
         election_max: Duration::from_millis(raft.election_max_millis),
         proposal_timeout: Duration::from_millis(config.limits.request_millis),
-        agreement: consensus::clocks::Agreement {
-            members: view.quorum().n(),
-            quorum: view.quorum().q(),
-            skew: view.parameters().skew,
-        },
+        agreement: consensus::clocks::Agreement { members: quorum.n(), quorum: quorum.q(), skew },
         ..consensus::Options::new(u64::from(index))
     }
 }

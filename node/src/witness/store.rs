@@ -69,6 +69,8 @@ impl From<cbor::Error> for Error {
 pub enum Standing {
     /// The store is the one that the share is bound to.
     Open,
+    /// This server has no share: the key was made without it.
+    NoShare,
     /// The share is bound to a store that is not here: this server forgot what it signed.
     Lost {
         /// The store that the share is bound to.
@@ -184,6 +186,9 @@ impl Store {
         share: &mut dyn KeySource,
     ) -> Result<(Self, Standing), Error> {
         let store = Self { database, writer };
+        if share.share().is_none() {
+            return Ok((store, Standing::NoShare));
+        }
         let held: Option<[u8; 16]> = store.database.get(META, ID)?.and_then(|id| id.try_into().ok());
         let standing = match (share.witness(), held) {
             (Some(expected), Some(found)) if expected == found => Standing::Open,

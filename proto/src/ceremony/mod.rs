@@ -210,6 +210,11 @@ impl Ceremony {
         Ok((author, judge(attempt, &self.proposal, author, signed)?))
     }
 
+    /// The indices of those that take part in the running attempt.
+    pub fn participants(&self) -> &[u16] {
+        self.attempt.as_ref().map_or(&[], |attempt| &attempt.participants)
+    }
+
     /// How far it is, for people.
     pub fn progress(&self) -> Progress {
         let misdeeds = self.misdeeds.clone();

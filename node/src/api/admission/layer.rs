@@ -234,7 +234,7 @@ mod tests {
 
     impl Tried {
         fn new(answers: bool, limits: &Limits) -> Self {
-            let gate = Gate::new(Arc::new(World::new().view));
+            let gate = Gate::new(&World::new().view);
             let arrivals = Arrivals::new(Admission::new(limits), gate, limits);
             Self { arrivals, answers, begun: Arc::default() }
         }

@@ -30,6 +30,9 @@ impl Handle {
     pub fn closed_because(&self) -> Option<String> {
         match &self.0.standing {
             Standing::Open => None,
+            Standing::NoShare => {
+                Some("the key was made without this node; it needs a share from a resharing".into())
+            }
             Standing::Lost { expected, found } => Some(format!(
                 "the share is bound to witness store {expected}, and here is {}; this node needs a new share",
                 found.as_deref().unwrap_or("none")
@@ -216,6 +219,7 @@ impl Handle {
         let acknowledged = Acknowledged { needed: self.0.options.view.quorum().q(), found };
         let verdict = rules::may_share(&signed, leaf.as_ref(), acknowledged).inspect_err(metrics::refused)?;
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
-        Ok((verdict, self.0.options.share.share().sign(&Message::Verdict { cluster, verdict, exchange })))
+        let share = self.0.options.share.share().ok_or_else(|| Error::Closed("it has no share".into()))?;
+        Ok((verdict, share.sign(&Message::Verdict { cluster, verdict, exchange })))
     }
 }
