@@ -1,23 +1,26 @@
 //! `fairpostctl`: the operators' command.
 
 mod arguments;
+mod setup;
 
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use arguments::{Bench, Ca, Command, Config, Format, Init, Node};
+use arguments::{Bench, Ca, Command, Config, Format, Node};
 use clap::Parser as _;
 use fairpost_ops::operator::{self, Operator};
 use fairpost_ops::settings::{self, Settings};
-use fairpost_ops::{bench, init, status};
+use fairpost_ops::{bench, ceremony, init, proposal, status};
 use fairpost_proto::terms::Address;
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
 /// `EX_TEMPFAIL` of sysexits.h.
 const AGAIN: u8 = 75;
+/// Evidence does not hold.
+const INVALID: u8 = 4;
 /// Something is wrong with the cluster.
 const DEGRADED: u8 = 2;
 
@@ -41,6 +44,14 @@ fn main() -> ExitCode {
                 Some(error) if error.is_usage() => return USAGE.into(),
                 _ => {}
             }
+            match error.downcast_ref::<ceremony::Error>() {
+                Some(ceremony::Error::Waiting { .. }) => return AGAIN.into(),
+                Some(ceremony::Error::NoMember { .. }) => return USAGE.into(),
+                _ => {}
+            }
+            if let Some(proposal::Error::Proposal(_)) = error.downcast_ref::<proposal::Error>() {
+                return USAGE.into();
+            }
             match error.downcast_ref::<bench::Error>() {
                 Some(bench::Error::Unreached { .. }) => AGAIN.into(),
                 Some(bench::Error::NotReady { .. }) => DEGRADED.into(),
@@ -52,7 +63,11 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Init(arguments) => make(&arguments),
+        Command::Init(arguments) => setup::init(&arguments),
+        Command::Node(verb) => setup::node(verb),
+        Command::Operator(verb) => setup::operator(verb),
+        Command::Proposal(verb) => setup::proposal(verb),
+        Command::Key(verb) => setup::key(verb),
         Command::Ca(command) => authority(command),
         Command::Status { cluster, format } => {
             let report = ask(&cluster)?;
@@ -70,12 +85,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(arguments) => measure(&arguments),
         Command::Config(command) => configuration(command),
     }
-}
-
-fn make(arguments: &Init) -> anyhow::Result<ExitCode> {
-    let made = init::run(&arguments.options(), operator::now())?;
-    print(&arguments::summary(&made))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn authority(command: Ca) -> anyhow::Result<ExitCode> {

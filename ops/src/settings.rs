@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fairpost_api::tls::{Credentials, CredentialsError};
 use fairpost_node::config::{self, Config};
+use fairpost_node::membership::ceremony::Paths;
 use fairpost_node::membership::{self, ShareFile, read_private};
 use fairpost_proto::armor;
 use fairpost_proto::binding;
@@ -14,7 +15,7 @@ use fairpost_proto::trust::{self, Trust};
 use serde::Serialize;
 use toml::{Table, Value};
 
-use crate::operator;
+use crate::{operator, proposal};
 
 /// The beginning of every variable that a node reads.
 const PREFIX: &str = fairpost_node::config::ENVIRONMENT;
@@ -53,6 +54,9 @@ pub enum Error {
         /// What is wrong with it.
         source: armor::Error,
     },
+    /// The proposal is not one, or not approved.
+    #[error(transparent)]
+    Proposal(#[from] proposal::Error),
     /// The trust file is not to be believed.
     #[error("{path}: {source}")]
     Trust {
@@ -62,7 +66,7 @@ pub enum Error {
         source: trust::Error,
     },
     /// The view knows no such member.
-    #[error("the configuration is for node {name:?}, and the newest view in {trust} knows only {}", members.join(", "))]
+    #[error("the configuration is for node {name:?}, and {trust} knows only {}", members.join(", "))]
     Stranger {
         /// The name in the configuration.
         name: String,
@@ -216,12 +220,18 @@ fn source(key: &[String], file: &Table, variables: &[String]) -> Source {
 /// Reads the configuration at `path` and every file that it names, and checks that they are one node's.
 pub fn validate(path: &Path) -> Result<Config, Error> {
     let config = Config::load(path)?;
-    let trust = read_trust(&config.trust)?;
-    let view = trust.view();
-    let (_, member) = view.member_by_name(&config.name).ok_or_else(|| Error::Stranger {
+    // Before the key ceremony, the proposal says who the members are.
+    let due = Paths::new(&config).is_due(&config);
+    let (members, named_in) = if due {
+        let approved = proposal::read(&config.proposal)?;
+        (approved.agreed().map_err(proposal::Error::from)?.members().to_vec(), &config.proposal)
+    } else {
+        (read_trust(&config.trust)?.view().members().to_vec(), &config.trust)
+    };
+    let member = members.iter().find(|member| member.name == config.name).ok_or_else(|| Error::Stranger {
         name: config.name.clone(),
-        trust: config.trust.clone(),
-        members: view.members().iter().map(|member| member.name.clone()).collect(),
+        trust: named_in.clone(),
+        members: members.iter().map(|member| member.name.clone()).collect(),
     })?;
     let identity = operator::read_key(&config.identity)?.verifying_key();
     if identity != member.identity {
@@ -235,7 +245,9 @@ pub fn validate(path: &Path) -> Result<Config, Error> {
         .certificate()
         .speaks_for(&identity)
         .map_err(|source| Error::Binding { path: config.tls.clone(), source })?;
-    ShareFile::open(&config.share, view, &config.name)?;
+    if !due {
+        ShareFile::open(&config.share, read_trust(&config.trust)?.view(), &config.name)?;
+    }
     Ok(config)
 }
 

@@ -1,26 +1,26 @@
-//! A whole cluster for one machine: keys, shares, genesis, configurations, a development CA.
+//! A whole cluster for one machine, up to its key: keys and configurations of all nodes, a development CA, an operator,
+//! and the proposal that the operator approved.
 //!
 //! # Specification
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `cluster.trust` | the genesis under a token of the cluster's key; public |
+//! | `cluster.proposal` | the proposal with the operator's approval; public |
 //! | `ca/ca.crt`, `ca/ca.key` | the one trust anchor: a CA for development |
-//! | `operator/operator.key` | the key of the view's only operator |
+//! | `operator/operator.key` | the key of the only operator |
 //! | `n1/fairpostd.toml`, … | each node's configuration |
-//! | `n1/identity.key`, `n1/tls.pem`, `n1/share.toml`, … | each node's secrets, mode 0600 |
+//! | `n1/identity.key`, `n1/tls.pem`, `n1/node.card`, … | what [`crate::node`] makes |
 //!
-//! The key is **dealt**: this one process holds all of it for a moment. That is right for trying things out, and wrong
-//! where nobody may ever hold the key.
+//! The nodes make the cluster's key themselves, in a key ceremony ([`crate::ceremony`]), which adds `cluster.trust` and
+//! each node's `share.toml`.
 //!
 //! # Guarantees
 //!
-//! - What is in the folder already is never touched: anything there, and nothing is made (`create_root`; test
+//! - What is in the folder already is never touched: anything there, and nothing is made (`Files::in_empty`; test
 //!   `a_second_init_is_refused_and_changes_nothing`).
 //! - If it fails on the way, it takes its own files away again ([`Made`] exists only for a complete cluster; test
 //!   `a_failed_init_leaves_nothing_behind`).
-//! - Trust file and shares have been read back and checked, as a node would (`check`; test
-//!   `every_share_matches_the_commitment`).
+//! - The proposal has been read back and checked, as a node would.
 
 mod files;
 
@@ -29,18 +29,25 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use fairpost::ca;
-use fairpost_api::tls::CredentialsError;
+use fairpost_api::tls::{CredentialsError, TargetError};
+use fairpost_node::config::Config;
 use fairpost_node::membership;
+use fairpost_proto::approval::{self, ApprovedProposal};
 use fairpost_proto::armor;
 use fairpost_proto::chain::{self, Anchor};
-use fairpost_proto::ids::{ClusterId, Timestamp};
+use fairpost_proto::ids::{Digest, Timestamp};
+use fairpost_proto::node_card;
+use fairpost_proto::proposal::{self, Draft, Proposal};
 use fairpost_proto::quorum::{self, Quorum};
-use fairpost_proto::threshold::{self, KeyShare};
-use fairpost_proto::trust::{self, Trust};
-use fairpost_proto::view::{self, Constitution, Member, Parameters, View};
+use fairpost_proto::view::Parameters;
 use rand::rngs::OsRng;
 
+pub(crate) use self::files::Files;
+use crate::node::{self, CONFIG};
 use crate::operator;
+
+/// The name of the approved proposal.
+pub const PROPOSAL: &str = "cluster.proposal";
 
 /// How far a node's metrics port lies above its gRPC port.
 pub const METRICS_OFFSET: u16 = 100;
@@ -93,18 +100,39 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The key can't be dealt, or its shares make no token.
+    /// The proposal would not be valid.
     #[error(transparent)]
-    Threshold(#[from] threshold::Error),
-    /// The genesis would not be valid.
+    Proposal(#[from] proposal::Error),
+    /// The proposal can't be approved, or read back.
     #[error(transparent)]
-    View(#[from] view::Error),
-    /// The trust file would not be believed.
+    Approval(#[from] approval::Error),
+    /// A file is no armored block.
+    #[error("{path}: {source}")]
+    Armor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: armor::Error,
+    },
+    /// A node's address is none.
+    #[error("{address:?} is no address: {source}; expected host:port, as n1.example.org:7400")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        source: TargetError,
+    },
+    /// Name or address can't stand on a card.
     #[error(transparent)]
-    Trust(#[from] trust::Error),
-    /// The trust file can't be read back.
-    #[error("the trust file: {0}")]
-    Armor(#[from] armor::Error),
+    Card(#[from] node_card::Error),
+    /// A file is no node's card.
+    #[error("{path}: {source}")]
+    CardFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: node_card::Error,
+    },
     /// The development CA can't be made.
     #[error("the development CA: {0}")]
     Ca(#[from] ca::Error),
@@ -117,9 +145,9 @@ pub enum Error {
     /// A key can't be written.
     #[error(transparent)]
     Key(#[from] operator::Error),
-    /// A share can't be written, or not be read back.
+    /// A secret file can't be written.
     #[error(transparent)]
-    Share(#[from] membership::Error),
+    Secret(#[from] membership::Error),
     /// A configuration can't be written down.
     #[error("the configuration of {name}: {problem}")]
     Config {
@@ -172,8 +200,8 @@ impl Options {
 pub struct Made {
     /// Its folder.
     pub folder: PathBuf,
-    /// Its id.
-    pub cluster: ClusterId,
+    /// The digest of its proposal.
+    pub proposal: Digest,
     /// How many nodes it has, and how many it takes.
     pub quorum: Quorum,
     /// Its nodes, by name.
@@ -193,13 +221,7 @@ pub struct Node {
     pub config: PathBuf,
 }
 
-/// A node's keys, before they are written.
-struct Keys {
-    node: Node,
-    identity: SigningKey,
-}
-
-/// Makes the cluster.
+/// Makes all of the cluster but its key.
 pub fn run(options: &Options, now: Timestamp) -> Result<Made, Error> {
     let faults = options.faults.unwrap_or(Quorum::most_faults(options.nodes));
     let quorum = Quorum::new(options.nodes, faults)?;
@@ -235,7 +257,7 @@ fn plan(options: &Options) -> Result<Vec<Node>, Error> {
                 listen: SocketAddr::new(host, port(0)?),
                 // Metrics have no TLS, and never leave the machine.
                 metrics: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(METRICS_OFFSET)?),
-                config: options.folder.join(&name).join(files::CONFIG),
+                config: options.folder.join(&name).join(CONFIG),
                 name,
             })
         })
@@ -247,59 +269,48 @@ fn make(
     quorum: Quorum,
     nodes: Vec<Node>,
     now: Timestamp,
-    files: &mut files::Files,
+    files: &mut Files,
 ) -> Result<Made, Error> {
-    let anchor = Anchor::parse(files.ca(&format!("{} development CA", options.name), now)?)?;
-    let operator = SigningKey::generate(&mut OsRng);
-    let keys: Vec<Keys> = nodes
-        .iter()
-        .map(|node| Keys { node: node.clone(), identity: SigningKey::generate(&mut OsRng) })
-        .collect();
-    let (commitment, shares) = threshold::deal(quorum.q(), quorum.n(), &mut OsRng)?;
-    let members = keys
-        .iter()
-        .map(|keys| Member {
-            name: keys.node.name.clone(),
-            address: keys.node.listen.to_string(),
-            identity: keys.identity.verifying_key(),
-        })
-        .collect();
-    let genesis = View::genesis(
-        &options.name,
-        Constitution {
-            members,
-            faults: quorum.f(),
-            commitment,
-            operators: vec![operator.verifying_key()],
-            agreeing: 1,
-            anchors: vec![anchor],
-            auditors: vec![],
-            parameters: options.parameters,
-        },
-    )?;
-    let trust = sign(genesis, &shares)?;
-
-    files.operator(&operator)?;
-    for keys in &keys {
-        // The view sorts its members, and a share belongs to a place in the view.
-        let place = trust.view().member_by_name(&keys.node.name).map(|(index, _)| usize::from(index));
-        let Some(share) = place.and_then(|index| shares.get(index)) else {
-            return Err(Error::Config { name: keys.node.name.clone(), problem: "it has no share".into() });
+    let root = &options.folder;
+    let ca = files.folder(root.join("ca"))?;
+    let anchor = Anchor::parse(ca::init(&ca, &format!("{} development CA", options.name), now)?)?;
+    let key = SigningKey::generate(&mut OsRng);
+    operator::write_key(&files.folder(root.join("operator"))?.join("operator.key"), &key)?;
+    let mut members = Vec::new();
+    for Node { name, listen, metrics, .. } in &nodes {
+        let folder = files.folder(root.join(name))?;
+        let (address, names) = (listen.to_string(), [listen.ip().to_string()]);
+        let new = node::New {
+            name,
+            address: &address,
+            listen: *listen,
+            metrics: Some(*metrics),
+            names: &names,
+            own: false,
         };
-        files.node(keys, share, trust.view(), now)?;
+        members.push(node::write(files, &folder, &new, now)?);
     }
-    // Last, so that a folder with a trust file is a complete one.
-    files.trust(&trust)?;
-    files.check(trust.view())?;
-    Ok(Made { folder: options.folder.clone(), cluster: trust.cluster(), quorum, nodes })
-}
-
-/// The genesis under the token of its own key, which shows that the shares work.
-fn sign(genesis: View, shares: &[KeyShare]) -> Result<Trust, Error> {
-    let message = genesis.message();
-    let signed: Vec<_> = (0..).zip(shares).map(|(index, share)| (index, share.sign(&message))).collect();
-    let token = threshold::combine(genesis.quorum().q(), &signed)?;
-    Ok(Trust::new(genesis, token)?)
+    let draft = Draft {
+        members,
+        faults: quorum.f(),
+        operators: vec![key.verifying_key()],
+        agreeing: 1,
+        anchors: vec![anchor],
+        auditors: vec![],
+        parameters: options.parameters,
+    };
+    let mut approved = ApprovedProposal::new(Proposal::new(&options.name, draft)?);
+    approved.approve(&key)?;
+    // Last, so that a folder with a proposal is a complete one.
+    let path = files.file(root, PROPOSAL);
+    Files::public(&path, &armor::encode(armor::PROPOSAL, &approved.to_bytes()))?;
+    let problem = |problem: String| Error::Config { name: options.name.clone(), problem };
+    membership::ceremony::read_proposal(&path).map_err(problem)?.agreed()?;
+    for node in &nodes {
+        Config::load(&node.config)
+            .map_err(|error| Error::Config { name: node.name.clone(), problem: error.to_string() })?;
+    }
+    Ok(Made { folder: root.clone(), proposal: approved.proposal().digest(), quorum, nodes })
 }
 
 impl Error {
@@ -307,7 +318,13 @@ impl Error {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Quorum(_) | Self::Ports { .. } | Self::Host { .. } | Self::Hosts { .. } | Self::View(_)
+            Self::Quorum(_)
+                | Self::Ports { .. }
+                | Self::Host { .. }
+                | Self::Hosts { .. }
+                | Self::Address { .. }
+                | Self::Proposal(_)
+                | Self::Card(_)
         )
     }
 }

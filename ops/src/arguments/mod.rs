@@ -1,14 +1,13 @@
-//! The arguments of `fairpostctl`, and the words it answers `init` with.
+//! The arguments of `fairpostctl`.
 
-use std::net::IpAddr;
+mod setup;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairpost_ops::bench;
-use fairpost_ops::init::{Made, Options};
-use fairpost_proto::ids::Span;
-use fairpost_proto::view::Parameters;
+pub(crate) use setup::{Init, KeyVerb, NodeVerb, OperatorVerb, ProposalVerb, summary};
 
 const EXITS: &str =
     "Exit codes: 0 fine, 1 error, 2 degraded, 3 no quorum, 64 wrong usage, 75 nobody answered.";
@@ -23,9 +22,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a whole cluster for one machine: keys, shares, configurations, a development CA.
-    #[command(after_help = "Example:\n  fairpostctl init --dir demo --nodes 4")]
+    /// Prepare a whole cluster for one machine: keys, configurations, a development CA, an approved proposal.
+    #[command(after_help = "Example:\n  fairpostctl init --dir demo --nodes 4\n\n\
+        The nodes then make the cluster's key: start them, and run `fairpostctl key ceremony --dir demo`.")]
     Init(Init),
+    /// One server of a new cluster.
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// Operators' keys.
+    #[command(subcommand)]
+    Operator(OperatorVerb),
+    /// Who is to be in a new cluster, and by which rules.
+    #[command(subcommand)]
+    Proposal(ProposalVerb),
+    /// The cluster's key, which nobody ever holds.
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// A certification authority for development.
     #[command(subcommand)]
     Ca(Ca),
@@ -51,70 +63,6 @@ pub(crate) enum Command {
     /// A node's configuration.
     #[command(subcommand)]
     Config(Config),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Init {
-    /// The folder for everything; it must be empty, or not exist.
-    #[arg(long, value_name = "DIR", env = "FAIRPOSTCTL_DIR")]
-    dir: PathBuf,
-    /// How many nodes.
-    #[arg(long, default_value_t = 4)]
-    nodes: usize,
-    /// How many of them may be compromised [default: as many as so many nodes stand].
-    #[arg(long)]
-    faults: Option<usize>,
-    /// The address at which all nodes listen.
-    #[arg(long, default_value = "127.0.0.1")]
-    host: IpAddr,
-    /// An address for each node, in their order, with commas between: for nodes on several machines.
-    #[arg(long, value_name = "HOST,…", value_delimiter = ',', conflicts_with = "host")]
-    hosts: Vec<IpAddr>,
-    /// Node i serves gRPC at this port + i, and metrics at this port + 100 + i.
-    #[arg(long, default_value_t = 7400)]
-    base_port: u16,
-    /// The cluster's name.
-    #[arg(long, default_value = "demo")]
-    name: String,
-    /// How far clocks may differ, and how late an entry may be seen, in milliseconds [default: 10000].
-    #[arg(long, value_name = "MILLISECONDS")]
-    skew_ms: Option<u64>,
-    /// How long after the deadline an exchange may expire, in milliseconds [default: 30000].
-    #[arg(long, value_name = "MILLISECONDS")]
-    grace_ms: Option<u64>,
-    /// The shortest time to the deadline, in seconds [default: 300].
-    #[arg(long, value_name = "SECONDS")]
-    shortest_lifetime_s: Option<u64>,
-    /// The longest time to the deadline, in seconds [default: 7776000].
-    #[arg(long, value_name = "SECONDS")]
-    longest_lifetime_s: Option<u64>,
-    /// How long after the verdict the signed bytes are kept, in seconds [default: 78883200, which is 913 days].
-    #[arg(long, value_name = "SECONDS")]
-    retention_s: Option<u64>,
-}
-
-impl Init {
-    pub(crate) fn options(&self) -> Options {
-        let default = Parameters::default();
-        let parameters = Parameters {
-            skew: self.skew_ms.map_or(default.skew, Span::from_millis),
-            grace: self.grace_ms.map_or(default.grace, Span::from_millis),
-            shortest_lifetime: self.shortest_lifetime_s.map_or(default.shortest_lifetime, Span::from_seconds),
-            longest_lifetime: self.longest_lifetime_s.map_or(default.longest_lifetime, Span::from_seconds),
-            feature_level: default.feature_level,
-            retention: self.retention_s.map_or(default.retention, Span::from_seconds),
-        };
-        Options {
-            folder: self.dir.clone(),
-            name: self.name.clone(),
-            nodes: self.nodes,
-            faults: self.faults,
-            host: self.host,
-            hosts: self.hosts.clone(),
-            base_port: self.base_port,
-            parameters,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -269,39 +217,6 @@ pub(crate) enum Format {
     #[default]
     Table,
     Json,
-}
-
-/// What was made, and what to do next.
-pub(crate) fn summary(made: &Made) -> String {
-    let (folder, quorum) = (made.folder.display(), made.quorum);
-    let mut text = format!("Made a cluster of {} in {folder}:\n\n", count(quorum.n(), "node"));
-    text.push_str(&format!("  cluster id  {}\n", made.cluster));
-    for node in &made.nodes {
-        text.push_str(&format!("  {:<10}  gRPC {}, metrics {}\n", node.name, node.listen, node.metrics));
-    }
-    text.push_str(&format!(
-        "\n{} of {} make a quorum; {} may be down.\n",
-        quorum.q(),
-        quorum.n(),
-        quorum.spare()
-    ));
-    text.push_str(&if quorum.f() > 0 {
-        format!("{} may be compromised without harm.\n", count(quorum.f(), "node"))
-    } else {
-        "It is crash-tolerant only: a single compromised node can do harm. To stand one takes at least 4 nodes.\n".into()
-    });
-    text.push_str(
-        "The key was dealt here, by one process: good for trying things out. Share files and operator.key are secret.\n",
-    );
-    let first = made.nodes.first().map(|node| node.config.display().to_string()).unwrap_or_default();
-    text.push_str(&format!(
-        "\nNext, start each node, and see how they are:\n\n  fairpostd run --config {first}\n  fairpostctl status --dir {folder}\n",
-    ));
-    text
-}
-
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
