@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use fairpost_node::config::Config;
-use fairpost_node::membership::{KeySource as _, ShareFile};
 use fairpost_ops::init::{self, Error, Options};
 use fairpost_ops::operator::{self, Operator, read_key};
-use fairpost_ops::settings::{self, read_trust};
+use fairpost_ops::{node, proposal, settings};
 use fairpost_proto::ids::Span;
+use fairpost_proto::proposal::Proposal;
 
 fn run(options: &Options) -> Result<init::Made, Error> {
     init::run(options, operator::now())
@@ -55,33 +55,32 @@ fn init_makes_all_files_and_secrets_are_their_owners() {
         assert_eq!(mode(name), 0o600, "{name}");
     }
     for node in ["n1", "n2", "n3", "n4"] {
-        for secret in ["identity.key", "tls.pem", "share.toml"] {
+        for secret in ["identity.key", "tls.pem"] {
             assert_eq!(mode(&format!("{node}/{secret}")), 0o600, "{node}/{secret}");
         }
-        assert!(files.contains_key(&folder.path().join(node).join("fairpostd.toml")));
+        for public in ["fairpostd.toml", "node.card"] {
+            assert!(files.contains_key(&folder.path().join(node).join(public)), "{node}/{public}");
+        }
     }
-    assert!(files.contains_key(&folder.path().join("cluster.trust")));
+    // No share and no key: the nodes make these themselves.
+    assert!(files.contains_key(&folder.path().join("cluster.proposal")));
     assert!(files.contains_key(&folder.path().join("ca/ca.crt")));
     assert_eq!(files.len(), 3 + 1 + 4 * 4, "{:?}", files.keys());
 }
 
 #[test]
-fn every_share_matches_the_commitment() {
+fn names_keep_the_nodes_order_and_the_proposal_is_approved() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { nodes: 11, ..Options::new(folder.path()) };
     let made = run(&options).unwrap();
-    let trust = read_trust(&folder.path().join("cluster.trust")).unwrap();
-    let view = trust.view();
-    assert_eq!((view.members().len(), view.quorum().f()), (11, 3));
-    for (index, node) in made.nodes.iter().enumerate() {
-        let share =
-            ShareFile::open(&folder.path().join(&node.name).join("share.toml"), view, &node.name).unwrap();
-        assert_eq!(share.share().public_share(), view.share_keys()[index], "{}", node.name);
-        assert_eq!(view.members()[index].name, node.name, "names keep the nodes' order");
+    let proposal = agreed(folder.path());
+    assert_eq!((proposal.members().len(), proposal.quorum().f()), (11, 3));
+    assert_eq!(proposal.digest(), made.proposal);
+    for (member, node) in proposal.members().iter().zip(&made.nodes) {
+        assert_eq!(member.name, node.name);
+        let card = node::read_card(&folder.path().join(&node.name).join("node.card")).unwrap();
+        assert_eq!((card.identity, card.address), (member.identity, member.address.clone()));
     }
-    // A share of one member is of no use to another.
-    let other = folder.path().join("n01/share.toml");
-    assert!(ShareFile::open(&other, view, "n02").is_err());
 }
 
 #[test]
@@ -89,8 +88,8 @@ fn each_node_has_its_own_ports_and_the_operator_is_in_the_view() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { base_port: 9000, ..Options::new(folder.path()) };
     run(&options).unwrap();
-    let trust = read_trust(&folder.path().join("cluster.trust")).unwrap();
-    for (number, member) in (1..).zip(trust.view().members()) {
+    let proposal = agreed(folder.path());
+    for (number, member) in (1..).zip(proposal.members()) {
         let config = Config::load(&folder.path().join(&member.name).join("fairpostd.toml")).unwrap();
         assert_eq!(config.listen.to_string(), member.address);
         assert_eq!(config.listen.port(), 9000 + number);
@@ -101,7 +100,7 @@ fn each_node_has_its_own_ports_and_the_operator_is_in_the_view() {
         );
     }
     let key = folder.path().join("operator/operator.key");
-    assert_eq!(trust.view().constitution().operators, [read_key(&key).unwrap().verifying_key()]);
+    assert_eq!(proposal.draft().operators, [read_key(&key).unwrap().verifying_key()]);
     assert!(Operator::open(&key).is_ok());
 }
 
@@ -122,8 +121,7 @@ fn the_rules_are_in_the_view() {
     options.parameters.skew = Span::from_millis(2_000);
     options.parameters.shortest_lifetime = Span::from_seconds(5);
     run(&options).unwrap();
-    let trust = read_trust(&folder.path().join("cluster.trust")).unwrap();
-    assert_eq!(*trust.view().parameters(), options.parameters);
+    assert_eq!(agreed(folder.path()).draft().parameters, options.parameters);
 }
 
 #[test]
@@ -146,9 +144,9 @@ fn a_second_init_is_refused_and_changes_nothing() {
 fn a_failed_init_leaves_nothing_behind() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("deep/cluster");
-    // The name is found wrong only when the genesis is made, after the CA.
+    // The name is found wrong only when the proposal is made, after the CA.
     let options = Options { name: "x".repeat(64), ..Options::new(&folder) };
-    assert!(matches!(run(&options).unwrap_err(), Error::View(_)));
+    assert!(matches!(run(&options).unwrap_err(), Error::Proposal(_)));
     assert!(!folder.exists());
     fs::create_dir_all(&folder).unwrap();
     assert!(run(&options).is_err());
@@ -189,8 +187,8 @@ fn each_node_may_have_an_address_of_its_own() {
     let hosts = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4";
     let output = command(&["init", "--dir", &dir, "--hosts", hosts, "--base-port", "7000"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let trust = read_trust(&folder.path().join("spread/cluster.trust")).unwrap();
-    let addresses: Vec<&str> = trust.view().members().iter().map(|member| &*member.address).collect();
+    let proposal = agreed(&folder.path().join("spread"));
+    let addresses: Vec<&str> = proposal.members().iter().map(|member| &*member.address).collect();
     assert_eq!(addresses, ["10.0.0.1:7001", "10.0.0.2:7002", "10.0.0.3:7003", "10.0.0.4:7004"]);
 
     let options = Options { hosts: vec!["10.0.0.1".parse().unwrap()], ..Options::new(folder.path()) };
@@ -208,7 +206,9 @@ fn a_cluster_that_stands_crashes_only_says_so() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("crash-tolerant only") && said.contains("at least 4 nodes"), "{said}");
-    assert!(said.contains("fairpostd run --config") && said.contains("fairpostctl status --dir"), "{said}");
+    for next in ["fairpostd run --config", "fairpostctl key ceremony --dir", "fairpostctl status --dir"] {
+        assert!(said.contains(next), "{next}: {said}");
+    }
 }
 
 #[test]
@@ -240,23 +240,94 @@ fn a_cluster_where_nobody_answers_is_75() {
     let dir = folder.path().join("cluster");
     let options = Options { nodes: 1, base_port: 39_000, ..Options::new(&dir) };
     run(&options).unwrap();
-    let output = command(&["status", "-o", "json", "--dir", &dir.display().to_string()]);
+    let output = command(&["key", "ceremony", "--timeout", "1", "--dir", &dir.display().to_string()]);
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["state"], "unreached");
-    assert_eq!(report["nodes"][0]["name"], "n1");
+    assert!(stderr(&output).contains("n1 does not answer"), "{}", stderr(&output));
+    assert!(!dir.join("cluster.trust").exists());
+    let output = command(&["status", "-o", "json", "--dir", &dir.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cluster.trust"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_configuration_with_another_nodes_share_does_not_pass() {
+fn a_configuration_with_another_nodes_keys_does_not_pass() {
     let folder = tempfile::tempdir().unwrap();
     run(&Options::new(folder.path())).unwrap();
     let config = folder.path().join("n1/fairpostd.toml");
-    fs::copy(folder.path().join("n2/share.toml"), folder.path().join("n1/share.toml")).unwrap();
     let output = command(&["config", "validate", "--config", &config.display().to_string()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("is for member n2"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 
+    fs::copy(folder.path().join("n2/tls.pem"), folder.path().join("n1/tls.pem")).unwrap();
+    assert!(matches!(settings::validate(&config), Err(settings::Error::Binding { .. })));
     fs::copy(folder.path().join("n2/identity.key"), folder.path().join("n1/identity.key")).unwrap();
     assert!(matches!(settings::validate(&config), Err(settings::Error::Identity { .. })));
+}
+
+#[test]
+fn servers_that_never_met_become_a_proposal_that_two_operators_approve() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let output = |arguments: &[&str], code: i32| {
+        let output = command(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        (output.stdout.clone(), stderr(&output))
+    };
+    let mut new: Vec<String> =
+        ["proposal", "new", "--name", "post", "--agreeing", "2"].map(Into::into).to_vec();
+    for number in 1..=4 {
+        let (name, address) = (format!("n{number}"), format!("n{number}.example.org:7400"));
+        let arguments = ["node", "init", "--dir", &path(&name), "--name", &name, "--address", &address];
+        let (card, _) = output(&arguments, 0);
+        fs::write(path(&format!("{name}.card")), card).unwrap();
+        new.extend(["--card".into(), path(&format!("{name}.card"))]);
+        let before = snapshot(&folder.path().join(&name));
+        output(&arguments, 1);
+        assert_eq!(snapshot(&folder.path().join(&name)), before);
+    }
+    for name in ["ada", "ben", "eve"] {
+        let (key, _) = output(&["operator", "new", "--out", &path(&format!("{name}.key"))], 0);
+        fs::write(path(&format!("{name}.pub")), key).unwrap();
+        output(&["operator", "new", "--out", &path(&format!("{name}.key"))], 1);
+    }
+    output(&["ca", "init", "--dir", &path("ca")], 0);
+    new.extend(["--operator", &path("ada.pub"), "--operator", &path("ben.pub")].map(Into::into));
+    new.extend(["--anchor", &path("ca/ca.crt")].map(Into::into));
+    let arguments: Vec<&str> = new.iter().map(String::as_str).collect();
+    let (proposal, _) = output(&arguments, 0);
+    for copy in ["ada.proposal", "ben.proposal"] {
+        fs::write(path(copy), &proposal).unwrap();
+    }
+    output(&["proposal", "approve", "--operator", &path("ada.key"), &path("ada.proposal")], 0);
+    let (_, problem) =
+        output(&["proposal", "approve", "--operator", &path("eve.key"), &path("ada.proposal")], 1);
+    assert!(problem.contains("none of the proposal's 2 operators"), "{problem}");
+    // One of the two that it takes is not enough to begin.
+    let ceremony = |proposal: &str| {
+        let (proposal, key, out) = (path(proposal), path("ada.key"), path("cluster.trust"));
+        let arguments =
+            ["key", "ceremony", "--proposal", &proposal, "--operator", &key, "--out", &out, "--timeout", "1"];
+        let output = command(&arguments);
+        (output.status.code(), stderr(&output))
+    };
+    let (code, problem) = ceremony("ada.proposal");
+    assert_eq!(code, Some(1));
+    assert!(problem.contains("1 of the proposal's operators approved it, and it takes 2"), "{problem}");
+    output(&["proposal", "approve", "--operator", &path("ben.key"), &path("ben.proposal")], 0);
+    let (merged, _) = output(&["proposal", "merge", &path("ada.proposal"), &path("ben.proposal")], 0);
+    fs::write(path("cluster.proposal"), merged).unwrap();
+    let (shown, _) = output(&["proposal", "show", &path("cluster.proposal")], 0);
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains("2 of the 2 that it takes: a key ceremony can begin"), "{shown}");
+    assert!(shown.contains("n3.example.org:7400"), "{shown}");
+    assert_eq!(ceremony("cluster.proposal").0, Some(75), "nobody runs");
+    // A card that somebody else signed for this key.
+    let mut card = fs::read_to_string(path("n1.card")).unwrap();
+    let middle = card.len() / 2;
+    card.replace_range(middle..=middle, if card[middle..].starts_with('A') { "B" } else { "A" });
+    fs::write(path("n1.card"), card).unwrap();
+    output(&arguments, 1);
+}
+
+fn agreed(folder: &Path) -> Proposal {
+    proposal::read(&folder.join("cluster.proposal")).unwrap().agreed().unwrap().clone()
 }

@@ -1,6 +1,7 @@
 //! Calls made by hand, to one node and no other: what no honest client sends, and what only this node can answer.
 
 use fairpost::identity::Identity;
+use fairpost_api::GROUP;
 use fairpost_api::v1::exchange_client::ExchangeClient;
 use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
 use fairpost_proto::cose::Signed;
@@ -9,6 +10,7 @@ use fairpost_proto::ids::ClusterId;
 use fairpost_proto::request::{self, Method, Request};
 use rand::RngCore as _;
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
 use crate::within;
@@ -74,4 +76,11 @@ pub async fn undecided(
 ) -> anyhow::Result<bool> {
     let message = envelope(party, request(cluster, Method::Status, nro, None), nro.bytes(), None)?;
     Ok(call(node, Method::Status, message).await?.state() == State::Undecided)
+}
+
+/// A call to `Consensus` for this Raft.
+pub fn about<T>(group: ClusterId, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert_bin(GROUP, MetadataValue::from_bytes(group.as_bytes()));
+    request
 }

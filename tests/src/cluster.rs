@@ -25,6 +25,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::dealer;
+
 /// How long anything in a test may take before the test has failed. Machines are shared and slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a process that was killed may take to be gone.
@@ -66,6 +68,8 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
 pub struct Settings {
     /// How many nodes.
     pub nodes: usize,
+    /// How many of them may be compromised; none: as many as so many nodes stand.
+    pub faults: Option<usize>,
     /// The skew, in milliseconds.
     pub skew_millis: u64,
     /// The grace, in milliseconds.
@@ -82,6 +86,7 @@ impl Default for Settings {
         let day = 24 * 3600;
         Self {
             nodes: 4,
+            faults: None,
             skew_millis: 20_000,
             grace_millis: 1000,
             longest_lifetime_seconds: 90 * day,
@@ -150,13 +155,22 @@ impl Cluster {
         Self::make_at(settings, &[])
     }
 
-    /// Makes a cluster whose nodes have these addresses, or all the loopback address if there are none.
+    /// Makes a cluster whose nodes have these addresses, or all the loopback address if there are none. Its key is dealt.
     pub fn make_at(settings: Settings, hosts: &[IpAddr]) -> anyhow::Result<Self> {
+        let mut cluster = Self::prepare(settings, hosts)?;
+        cluster.trust = dealer::deal(&cluster.path())?;
+        Ok(cluster)
+    }
+
+    /// Prepares a cluster whose key is yet to be made. Until then its `trust` names the same members, and a key that nobody
+    /// has.
+    pub fn prepare(settings: Settings, hosts: &[IpAddr]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("cluster");
         let (base, ports) = free_ports(settings.nodes)?;
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let hosts = if hosts.is_empty() { vec![] } else { vec!["--hosts".to_owned(), hosts.join(",")] };
+        let faults = settings.faults.map_or(vec![], |faults| vec!["--faults".to_owned(), faults.to_string()]);
         let made = Command::new(binary("fairpostctl"))
             .args(["init", "--name", "test", "--dir"])
             .arg(&path)
@@ -168,9 +182,10 @@ impl Cluster {
             .args(["--longest-lifetime-s", &settings.longest_lifetime_seconds.to_string()])
             .args(["--retention-s", &settings.retention_seconds.to_string()])
             .args(hosts)
+            .args(faults)
             .output()?;
         ensure!(made.status.success(), "fairpostctl init: {}", String::from_utf8_lossy(&made.stderr));
-        let trust = fairpost::trust::load(&path.join("cluster.trust"))?;
+        let (trust, _) = dealer::key(&path)?;
         let operator = Operator::open(&path.join("operator/operator.key"))?;
         let nodes = trust.view().members().iter().map(|member| Node {
             name: member.name.clone(),

@@ -34,6 +34,8 @@ use fairpost_proto::vote::Vote;
 use rand::RngCore as _;
 use rand::rngs::OsRng;
 
+use crate::dealer;
+
 /// How many blocks are signed, and written, together.
 const TOGETHER: usize = 64;
 /// Every so many blocks go through the ledger's own rules.
@@ -71,9 +73,11 @@ struct Member {
     identity: SigningKey,
 }
 
-/// Fills all nodes of the cluster that `fairpostctl init` made in this folder. None may be running or have run.
+/// Fills all nodes of the cluster that `fairpostctl init` made in this folder. None may be running or have run. A key is
+/// dealt if there is none yet.
 pub async fn fill(cluster: &Path, filling: Filling) -> anyhow::Result<Filled> {
-    let trust = fairpost::trust::load(&cluster.join("cluster.trust"))?;
+    let trust = cluster.join("cluster.trust");
+    let trust = if trust.exists() { fairpost::trust::load(&trust)? } else { dealer::deal(cluster)? };
     let mut members = Vec::new();
     for member in trust.view().members() {
         let config = Config::load(&cluster.join(&member.name).join("fairpostd.toml"))?;

@@ -6,13 +6,14 @@
 mod ask;
 mod cluster;
 mod command;
+pub mod dealer;
 mod fill;
 pub mod history;
 mod measured;
 mod people;
 pub mod world;
 
-pub use ask::{call, envelope, get_proof, request, undecided};
+pub use ask::{about, call, envelope, get_proof, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
 pub use command::{Ended, ended, run};
 pub use fill::{Filled, Filling, bytes_in, fill, open_ledger};

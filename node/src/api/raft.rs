@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fairpost_api::GROUP;
 use fairpost_api::v1::RaftMessage;
 use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::consensus_server::Consensus;
@@ -30,9 +31,6 @@ use super::auth::Gate;
 use crate::consensus::transport::{Error, Transport};
 use crate::consensus::{self, Member};
 use crate::witness::service::halted;
-
-/// The metadata that says which Raft a call is for: the cluster's id, or the digest of a proposal.
-pub const GROUP: &str = "fairpost-group-bin";
 
 /// The service.
 pub struct RaftService {

@@ -113,12 +113,12 @@ pub(super) fn proof(trust: &Trust, prepared: &Prepared, mail: &[u8], parts: Proo
 mod tests {
     use std::time::{Duration, Instant};
 
-    use fairpost_node::membership::{KeySource as _, ShareFile};
+    use rand::rngs::OsRng;
 
     use super::super::people::People;
     use super::super::prepare::prepare;
     use super::*;
-    use crate::{init, operator, settings};
+    use crate::{init, operator, proposal};
 
     /// A cluster that does not run: its trust, prepared exchanges, and the token of each.
     struct Paper {
@@ -132,25 +132,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = operator::now();
         init::run(&init::Options::new(folder.path()), now).unwrap();
-        let trust = settings::read_trust(&folder.path().join("cluster.trust")).unwrap();
+        let approved = proposal::read(&folder.path().join(init::PROPOSAL)).unwrap();
+        let (commitment, keys) = threshold::deal(3, 4, &mut OsRng).unwrap();
+        let genesis = approved.agreed().unwrap().genesis(commitment).unwrap();
+        let sign = |message: Message| {
+            let shares: Vec<_> = (0..).zip(&keys).map(|(index, key)| (index, key.sign(&message))).collect();
+            threshold::combine(3, &shares).unwrap()
+        };
+        let token = sign(genesis.message());
+        let trust = Trust::new(genesis, token).unwrap();
         let people = People::new(&folder.path().join("ca"), 3, now).unwrap();
         let exchanges = prepare(&people, &trust, 1, count, now, &|_| {}).unwrap();
         assert_eq!(exchanges.len(), count);
-        let files: Vec<ShareFile> = trust
-            .view()
-            .members()
-            .iter()
-            .map(|member| {
-                let path = folder.path().join(&member.name).join("share.toml");
-                ShareFile::open(&path, trust.view(), &member.name).unwrap()
-            })
-            .collect();
-        let token = |exchange| {
-            let message = Message::released(trust.cluster(), exchange);
-            let shares: Vec<_> =
-                (0..).zip(&files).map(|(index, file)| (index, file.share().sign(&message))).collect();
-            threshold::combine(3, &shares).unwrap().to_bytes().to_vec()
-        };
+        let token = |exchange| sign(Message::released(trust.cluster(), exchange)).to_bytes().to_vec();
         let done = exchanges.iter().enumerate().map(|(place, prepared)| Done {
             place,
             at: Instant::now(),

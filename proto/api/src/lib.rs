@@ -13,6 +13,10 @@ pub mod v1 {
     tonic::include_proto!("fairpost.v1");
 }
 
+/// The metadata that says which Raft a call to `Consensus` is for: the 32 bytes of the cluster's id, or, in a key ceremony, of
+/// the proposal's digest.
+pub const GROUP: &str = "fairpost-group-bin";
+
 /// The compiled .proto files, for server reflection: a `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("fairpost");
 

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod ceremony;
 mod cli;
 mod exchange;
 mod hostile;

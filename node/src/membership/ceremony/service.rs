@@ -155,12 +155,12 @@ impl Service for CeremonyService {
         request: Request<GetTranscriptRequest>,
     ) -> Result<Response<Self::GetTranscriptStream>, Status> {
         self.gate.operator(&request)?;
-        let Stage::Finished { transcript, .. } = &self.stage else {
-            return Err(Status::failed_precondition("the key ceremony is not over yet"));
+        let bytes = match &self.stage {
+            Stage::Running { orderer, .. } => orderer.log.state().transcript.to_bytes(),
+            Stage::Finished { transcript, .. } => tokio::fs::read(transcript)
+                .await
+                .map_err(|error| Status::not_found(format!("this node has no transcript: {error}")))?,
         };
-        let bytes = tokio::fs::read(transcript)
-            .await
-            .map_err(|error| Status::not_found(format!("this node has no transcript: {error}")))?;
         let parts: Vec<_> =
             bytes.chunks(PART).map(|part| Ok(TranscriptPart { bytes: part.to_vec() })).collect();
         Ok(Response::new(stream::iter(parts).boxed()))

@@ -15,7 +15,8 @@ use fairpost_api::v1::{
 };
 use fairpost_node::config::Config;
 use fairpost_proto::chain::key_id;
-use fairpost_tests::Cluster;
+use fairpost_proto::ids::ClusterId;
+use fairpost_tests::{Cluster, about};
 use rand::rngs::OsRng;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -27,7 +28,7 @@ struct Answers {
     admin: Vec<Status>,
 }
 
-async fn ask(channel: &Channel) -> Answers {
+async fn ask(channel: &Channel, group: ClusterId) -> Answers {
     let (mut peer, mut consensus) = (PeerClient::new(channel.clone()), ConsensusClient::new(channel.clone()));
     let peer = vec![
         peer.forward(ForwardRequest::default()).await.err(),
@@ -37,12 +38,12 @@ async fn ask(channel: &Channel) -> Answers {
     ];
     let message = RaftMessage::default;
     let consensus = vec![
-        match consensus.append(tokio_stream::once(message())).await {
+        match consensus.append(about(group, tokio_stream::once(message()))).await {
             Ok(answers) => answers.into_inner().message().await.err(),
             Err(status) => Some(status),
         },
-        consensus.vote(message()).await.err(),
-        consensus.install_snapshot(tokio_stream::once(message())).await.err(),
+        consensus.vote(about(group, message())).await.err(),
+        consensus.install_snapshot(about(group, tokio_stream::once(message()))).await.err(),
     ];
     let mut admin = AdminClient::new(channel.clone());
     let admin = vec![
@@ -69,25 +70,26 @@ fn connect(cluster: &Cluster, pin: Pin, credentials: Option<&Credentials>) -> Ch
 pub(super) async fn only_those_who_may_are_let_in(cluster: &Cluster) {
     let members = cluster.trust.view().members();
     let node = || Pin::Identity(members[0].identity);
+    let group = cluster.trust.cluster();
 
-    let nobody = ask(&connect(cluster, node(), None)).await;
+    let nobody = ask(&connect(cluster, node(), None), group).await;
     let all: Vec<Status> = nobody.peer.into_iter().chain(nobody.consensus).chain(nobody.admin).collect();
     assert_all("no certificate", &all, 9, Code::Unauthenticated, "asks for a TLS client certificate");
 
     let stranger = SigningKey::generate(&mut OsRng);
     let credentials = Credentials::generate(&stranger, &[], fairpost::now()).unwrap();
-    let answers = ask(&connect(cluster, node(), Some(&credentials))).await;
+    let answers = ask(&connect(cluster, node(), Some(&credentials)), group).await;
     let all: Vec<Status> = answers.peer.into_iter().chain(answers.consensus).chain(answers.admin).collect();
     let id = key_id(&stranger.verifying_key()).to_string();
     assert_all("a stranger", &all, 9, Code::PermissionDenied, &id);
 
     // A binding in a member's name that the member did not sign.
     let forged = forged(&credentials, &id, &key_id(&members[1].identity).to_string());
-    let answers = ask(&connect(cluster, node(), Some(&forged))).await;
+    let answers = ask(&connect(cluster, node(), Some(&forged)), group).await;
     let all: Vec<Status> = answers.peer.into_iter().chain(answers.consensus).chain(answers.admin).collect();
     assert_all("a forged binding", &all, 9, Code::PermissionDenied, "is not by key");
 
-    let operator = ask(&cluster.operator_channel(0).unwrap()).await;
+    let operator = ask(&cluster.operator_channel(0).unwrap(), group).await;
     assert_all("the operator", &operator.peer, 4, Code::PermissionDenied, "only members may call this");
     assert_all("the operator", &operator.consensus, 3, Code::PermissionDenied, "only members may call this");
     assert!(operator.admin.is_empty(), "{:?}", operator.admin);
@@ -97,8 +99,11 @@ pub(super) async fn only_those_who_may_are_let_in(cluster: &Cluster) {
     let pem = std::fs::read_to_string(&config.identity).unwrap();
     let member = SigningKey::from_pkcs8_pem(&pem).unwrap();
     let credentials = Credentials::generate(&member, &[], fairpost::now()).unwrap();
-    let answers = ask(&connect(cluster, node(), Some(&credentials))).await;
+    let answers = ask(&connect(cluster, node(), Some(&credentials)), group).await;
     assert_all("a member's nonsense", &answers.consensus, 3, Code::InvalidArgument, "");
+    // What is meant for another Raft, as that of the key ceremony, does not come as far.
+    let other = ask(&connect(cluster, node(), Some(&credentials)), ClusterId::new([7; 32])).await;
+    assert_all("another group", &other.consensus, 3, Code::FailedPrecondition, &"07".repeat(32));
     let refused = [Code::PermissionDenied, Code::Unauthenticated];
     assert!(answers.peer.iter().all(|status| !refused.contains(&status.code())), "{:?}", answers.peer);
 

@@ -14,7 +14,7 @@ use fairpost_proto::chain::key_id;
 use fairpost_proto::cose::Signed;
 use fairpost_proto::grant::Grant;
 use fairpost_proto::merkle::Frontier;
-use fairpost_tests::{Cluster, Settings, open_ledger};
+use fairpost_tests::{Cluster, Settings, about, open_ledger};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
@@ -132,7 +132,8 @@ async fn send_after(
     chunks.extend(bytes.chunks(1 << 20).map(chunk));
     let endless = again.into_iter().flat_map(move |again| std::iter::repeat_with(move || chunk(&again)));
     let mut client = in_the_name_of(cluster, LIAR, to);
-    client.install_snapshot(tokio_stream::iter(chunks.into_iter().chain(endless))).await.unwrap_err()
+    let chunks = tokio_stream::iter(chunks.into_iter().chain(endless));
+    client.install_snapshot(about(cluster.trust.cluster(), chunks)).await.unwrap_err()
 }
 
 type Lie<'a> = &'a dyn Fn(&mut Told);

@@ -14,6 +14,7 @@ use super::{forgetful, level, lose_ledger, purged, through};
 
 const LIFETIME: Span = Span::from_seconds(5);
 const SHORT: Settings = Settings {
+    faults: None,
     nodes: 4,
     skew_millis: 20_000,
     grace_millis: 1000,
