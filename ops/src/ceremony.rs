@@ -179,7 +179,9 @@ pub async fn run(
     let begun = Instant::now();
     let participants = participants(proposal, &options.without)?;
     let nodes = connect(proposal, operator, options.patience)?;
-    let (mut again, mut refused, mut last) = (options.again, None, None);
+    let (mut again, mut last) = (options.again, None);
+    // The attempt that this run asked for, and why it did not count.
+    let mut refused: Option<(u32, String)> = None;
     loop {
         let answers = ask(&nodes, options.patience).await;
         let line = describe(proposal, &nodes, &answers);
@@ -192,19 +194,18 @@ pub async fn run(
             return fetch(proposal, &nodes, &finished, options.patience).await;
         }
         if let Some(progress) = furthest(proposal, &answers) {
+            if let Some((attempt, refusal)) = &refused
+                && progress.attempt < *attempt
+            {
+                return Err(Error::Refused(refusal.clone()));
+            }
             if progress.attempt == 0 || again {
-                if let Some(refusal) = refused {
-                    return Err(Error::Refused(refusal));
-                }
                 let (attempt, participants) = (progress.attempt + 1, participants.clone());
                 let begin = Begin { proposal: proposal.digest(), attempt, participants };
-                match submit(&nodes, &answers, begin, key, options.patience).await {
-                    // Whether it counts shows when the nodes are asked next.
-                    Some(refusal) => {
-                        again = false;
-                        refused = Some(refusal).filter(|refusal| !refusal.is_empty());
-                    }
-                    None => refused = None,
+                if let Some(refusal) = submit(&nodes, &answers, begin, key, options.patience).await {
+                    again = false;
+                    // Another run may have been faster: whether this attempt is there shows when the nodes are asked next.
+                    refused = Some((attempt, refusal)).filter(|(_, refusal)| !refusal.is_empty());
                 }
             } else if !progress.dead.is_empty() {
                 let named: BTreeSet<String> =

@@ -65,8 +65,8 @@ impl Rogue {
     }
 }
 
-/// Whether only the rogue has yet to join.
-fn last_to_join(state: &Ceremony) -> bool {
+/// Whether nobody but the rogue is awaited.
+fn last_to_speak(state: &Ceremony) -> bool {
     state.progress().awaited.iter().all(|awaited| usize::from(awaited.member) == ROGUE)
 }
 
@@ -106,7 +106,7 @@ impl Rogue {
                 Action::Erase => self.kept = None,
                 Action::Send(message) => {
                     let message = Message::parse(&message).unwrap();
-                    if message.kind() != Kind::Join || last_to_join(state) {
+                    if message.kind() != Kind::Join || last_to_speak(state) {
                         said.extend(turn(state, message, &self.key));
                     }
                 }
@@ -146,6 +146,13 @@ fn spoiled(message: &Message, key: &SigningKey) -> Option<Vec<u8>> {
     Some(sign(dealing, key))
 }
 
+/// Whether all others have reported, and whoever complained has an answer: the set is closed with the last report.
+fn has_answered(state: &Ceremony) -> bool {
+    let progress = state.progress();
+    let open = progress.complaints.iter().any(|complaint| !complaint.opened);
+    last_to_speak(state) && (!open || !progress.misdeeds.is_empty())
+}
+
 /// Whether its dealing is among those that count; the three honest ones may have been faster.
 fn complained(state: &Ceremony) -> bool {
     state.progress().complaints.iter().any(|complaint| usize::from(complaint.dealer) == ROGUE)
@@ -155,8 +162,9 @@ fn complained(state: &Ceremony) -> bool {
 async fn a_dealing_that_does_not_fit_is_complained_of_and_counts_only_once_it_is_opened() {
     // The rogue opens the row when it is asked to, as an honest dealer whose encryption failed: all goes well.
     for _ in 0..10 {
-        let honest_else = |_: &Ceremony, message: Message, key: &SigningKey| {
-            vec![spoiled(&message, key).unwrap_or_else(|| message.bytes().to_vec())]
+        let honest_else = |state: &Ceremony, message: Message, key: &SigningKey| match message.kind() {
+            Kind::Report if !has_answered(state) => vec![],
+            _ => vec![spoiled(&message, key).unwrap_or_else(|| message.bytes().to_vec())],
         };
         let (mut cluster, _, state) = with(&honest_else, done).await;
         // The rogue's own node takes the end from the others; its share was the test's.
@@ -172,7 +180,8 @@ async fn a_dealing_that_does_not_fit_is_complained_of_and_counts_only_once_it_is
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_publishes_a_wrong_row_is_convicted_by_name_and_its_dealing_is_out() {
     for _ in 0..10 {
-        let lying = |_: &Ceremony, message: Message, key: &SigningKey| match &message {
+        let lying = |state: &Ceremony, message: Message, key: &SigningKey| match &message {
+            Message::Report(_) if !has_answered(state) => vec![],
             Message::Dealing(_) => spoiled(&message, key).into_iter().collect(),
             Message::Opening(signed) => {
                 let Opening { context, dealing, reader, .. } = signed.payload().clone();
