@@ -5,6 +5,7 @@
 //! ```text
 //! fairpostctl init --dir cluster --nodes 4
 //! for n in 1 2 3 4; do fairpostd run --config cluster/n$n/fairpostd.toml & done
+//! fairpostctl key ceremony --dir cluster
 //! mkdir people
 //! fairpost identity new anna@example.org --out people/sender.id --ca cluster/ca
 //! fairpost identity new ben@example.net --out people/recipient.id --ca cluster/ca

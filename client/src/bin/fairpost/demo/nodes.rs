@@ -35,23 +35,29 @@ struct Node {
 }
 
 impl Nodes {
-    /// Starts all servers of the cluster in `folder`, and waits until each says that it is ready.
-    pub(super) async fn start(folder: &Path, trust: &Trust) -> anyhow::Result<Self> {
+    /// Starts all servers of the cluster that was prepared in `folder`.
+    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
         let program = beside("fairpostd")?;
         // All are in here before the first is waited for, so that none outlives an error.
         let mut nodes = Self(Vec::new());
-        for member in trust.view().members() {
-            let log = folder.join(format!("{}.log", member.name));
-            let config = folder.join(&member.name).join("fairpostd.toml");
+        for number in 1..=COUNT {
+            let name = format!("n{number}");
+            let log = folder.join(format!("{name}.log"));
+            let config = folder.join(&name).join("fairpostd.toml");
             let stderr = File::create(&log).with_context(|| log.display().to_string())?;
             let mut command = Command::new(&program);
             command.args(["run", "--config"]).arg(config);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
             without_settings(&mut command);
             let process = command.spawn().with_context(|| program.display().to_string())?;
-            nodes.0.push(Node { name: member.name.clone(), process, log });
+            nodes.0.push(Node { name, process, log });
         }
-        for (node, member) in nodes.0.iter_mut().zip(trust.view().members()) {
+        Ok(nodes)
+    }
+
+    /// Waits until each of them says that it is ready.
+    pub(super) async fn ready(&mut self, trust: &Trust) -> anyhow::Result<()> {
+        for (node, member) in self.0.iter_mut().zip(trust.view().members()) {
             match timeout(PATIENCE, node.ready(member)).await {
                 Ok(ready) => ready?,
                 Err(_) => bail!(
@@ -61,7 +67,7 @@ impl Nodes {
                 ),
             }
         }
-        Ok(nodes)
+        Ok(())
     }
 
     /// Their names and process ids.

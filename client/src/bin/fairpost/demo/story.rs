@@ -70,22 +70,35 @@ pub(super) async fn tell(folder: &Path) -> anyhow::Result<()> {
 async fn start(scene: &Scene) -> anyhow::Result<(Nodes, Trust)> {
     scene.part("1. Four servers, of which any one may fail or cheat")?;
     scene.say(
-        "The servers share one signing key in such a way that no server has it: three of the four have to agree before \
-         anything is signed. The file cluster.trust says which cluster this is, and by whose word people are who they say. \
-         Everybody else goes by it.",
+        "Each server makes keys of its own, and an operator approves who is to belong to the cluster. Here all of that is \
+         done on one machine; in real life each server does its part at home, and no private key ever travels.",
     )?;
     let port = nodes::free_base_port()?;
     let line = format!(
         "fairpostctl init --dir cluster --nodes 4 --base-port {port} --grace-ms {GRACE_MILLIS} --shortest-lifetime-s 1"
     );
     scene.run(0, &line).await?;
-    let trust = trust::load(&scene.path("cluster/cluster.trust"))?;
-    scene.say("Each server is a process of its own. They find each other, and choose a leader that orders their work.")?;
-    let nodes = Nodes::start(&scene.path("cluster"), &trust).await?;
+    scene.say("Each server is a process of its own. Until the cluster has a key, they wait.")?;
+    let mut nodes = Nodes::start(&scene.path("cluster"))?;
     let started = nodes.list().into_iter().map(|(name, id)| {
-        format!("    $ fairpostd run --config cluster/{name}/fairpostd.toml &\n      ready; process {id}\n\n")
+        format!("    $ fairpostd run --config cluster/{name}/fairpostd.toml &\n      process {id}\n\n")
     });
     scene.list(&started.collect::<String>())?;
+    scene.say(
+        "Now they make one signing key together, in such a way that nobody ever holds it, not for a moment: each draws a \
+         secret and deals the others parts of it, each checks what it got, and the key is the sum. From then on three of \
+         the four have to agree before anything is signed. The file cluster.trust says which cluster this is, and by \
+         whose word people are who they say. Everybody else goes by it.",
+    )?;
+    scene.run(0, "fairpostctl key ceremony --dir cluster").await?;
+    let trust = trust::load(&scene.path("cluster/cluster.trust"))?;
+    nodes.ready(&trust).await?;
+    scene.say(
+        "Anybody can check later, without a network, that it was made like that: each server keeps what was said.",
+    )?;
+    scene
+        .run(0, "fairpostctl key verify --cluster cluster/cluster.trust cluster/n1/data/ceremony/transcript")
+        .await?;
     Ok((nodes, trust))
 }
 
