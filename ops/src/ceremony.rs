@@ -185,7 +185,9 @@ pub async fn run(
     loop {
         let answers = ask(&nodes, options.patience).await;
         let line = describe(proposal, &nodes, &answers);
-        if last.as_ref() != Some(&line) {
+        // Nodes that have the key start anew, and don't answer for a moment.
+        let starting = line.done == 0 && last.as_ref().is_some_and(|last: &Line| last.done == 5);
+        if !starting && last.as_ref() != Some(&line) {
             tell(&line);
             last = Some(line.clone());
         }

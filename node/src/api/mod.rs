@@ -6,6 +6,7 @@
 //! | `Cluster` | anybody | [`cluster`] |
 //! | `Peer`, `Consensus` | members of the view, by TLS client certificate | [`peer`], [`raft`] |
 //! | `Admin` | operators and members, likewise | [`admin`] |
+//! | `Ceremony` | operators and members of the proposal, likewise | [`service`](crate::membership::ceremony::service) |
 //!
 //! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster,
 //! [`watch`] waits with it for a verdict; [`peers`] is this node's side of the calls to others.

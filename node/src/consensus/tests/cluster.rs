@@ -241,8 +241,9 @@ async fn a_node_far_behind_gets_a_snapshot() {
     cluster.propose("four").await;
     let pages = cluster.agree("four").await;
     assert_eq!(distinct(&pages), [&b"one"[..], large.as_bytes(), b"three", b"four"]);
-    let snapshot = cluster.servers[&3].handle.raft().metrics().borrow().snapshot;
-    assert!(snapshot.is_some(), "the third node has the first entries from a snapshot");
+    // Metrics come a moment after what they tell of.
+    let wait = cluster.servers[&3].handle.raft().wait(Some(WAIT));
+    wait.metrics(|now| now.snapshot.is_some(), "the first entries from a snapshot").await.unwrap();
     // What came by snapshot stays as well.
     cluster.stop_node(3).await;
     cluster.start_node(3).await;
