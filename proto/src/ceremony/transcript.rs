@@ -3,8 +3,8 @@
 //! # Specification
 //!
 //! The approved proposal, and the messages of the ceremony's log that count: all begins, and what was said in the last
-//! attempt. Whoever applies them gets the genesis and its token, and sees for itself that `q + f` members signed the set
-//! of dealings and that their shares work.
+//! attempt. So all begins come first. Whoever applies them gets the genesis and its token, and sees for itself that
+//! `q + f` members signed the set of dealings and that their shares work.
 //!
 //! # Guarantees
 //!
@@ -162,7 +162,7 @@ impl Transcript {
         let ceremony = self.replay()?;
         let outcome = ceremony.outcome().and_then(|outcome| Some((outcome.genesis, outcome.token?)));
         let (genesis, token) = outcome.ok_or(Error::Unfinished)?;
-        let trust = Trust::new(genesis.clone(), token.clone())?;
+        let trust = Trust::new(genesis.clone(), *token)?;
         Ok((ceremony, trust))
     }
 }
