@@ -10,7 +10,8 @@
 //!
 //! - What [`ApprovedProposal::agreed`] gives was signed by so many distinct operators of its own (vectors
 //!   `approved_proposal.json`).
-//! - An approval says nothing of any other proposal: it names the digest.
+//! - An approval says nothing of any other proposal: it names the digest (test
+//!   `an_approval_of_another_proposal_counts_for_nothing`).
 
 use crate::cbor::{self, Map, Reader, Writer};
 use crate::chain::key_id;
@@ -151,22 +152,27 @@ impl ApprovedProposal {
         let signer = key_id(&operator.verifying_key());
         let approval = Signed::sign(Approval { proposal: self.proposal.digest() }, signer, operator);
         self.check(&approval)?;
-        if let Err(place) = self.approvals.binary_search_by(|approval| approval.signer().cmp(&signer)) {
-            self.approvals.insert(place, approval);
-        }
+        self.add(approval);
         Ok(())
     }
 
     /// Adds what another copy of the same proposal has.
     pub fn merge(&mut self, other: Self) -> Result<(), Error> {
-        for approval in other.approvals {
-            self.check(&approval)?;
-            let signer = *approval.signer();
-            if let Err(place) = self.approvals.binary_search_by(|approval| approval.signer().cmp(&signer)) {
-                self.approvals.insert(place, approval);
-            }
+        // A copy that nobody has approved has no approval that would tell.
+        let (expected, found) = (self.proposal.digest(), other.proposal.digest());
+        if expected != found {
+            return Err(Error::Other { expected, found });
         }
+        // Each was checked when the other copy got it.
+        other.approvals.into_iter().for_each(|approval| self.add(approval));
         Ok(())
+    }
+
+    fn add(&mut self, approval: Signed<Approval>) {
+        let place = self.approvals.binary_search_by(|held| held.signer().cmp(approval.signer()));
+        if let Err(place) = place {
+            self.approvals.insert(place, approval);
+        }
     }
 
     fn check(&self, approval: &Signed<Approval>) -> Result<(), Error> {
@@ -193,5 +199,142 @@ impl ApprovedProposal {
     pub fn agreed(&self) -> Result<&Proposal, Error> {
         let (expected, found) = (self.proposal.draft().agreeing, self.approvals.len() as u64);
         if found < expected { Err(Error::TooFew { expected, found }) } else { Ok(&self.proposal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::proposal::Draft;
+    use crate::view::{Member, Parameters};
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    /// A proposal with three operators, or none, of whom so many must agree.
+    fn proposal(name: &str, operators: u8, agreeing: u64) -> ApprovedProposal {
+        let member = Member {
+            name: "server-1".into(),
+            address: "server-1.example.net:7443".into(),
+            identity: key(9).verifying_key(),
+        };
+        let draft = Draft {
+            members: vec![member],
+            faults: 0,
+            operators: (1..=operators).map(|seed| key(seed).verifying_key()).collect(),
+            agreeing,
+            anchors: vec![],
+            auditors: vec![],
+            parameters: Parameters::default(),
+        };
+        ApprovedProposal::new(Proposal::new(name, draft).unwrap())
+    }
+
+    fn approved(mut proposal: ApprovedProposal, operators: &[u8]) -> ApprovedProposal {
+        operators.iter().for_each(|operator| proposal.approve(&key(*operator)).unwrap());
+        proposal
+    }
+
+    fn approvers(proposal: &ApprovedProposal) -> Vec<KeyId> {
+        proposal.approvers().collect()
+    }
+
+    fn sorted(operators: &[u8]) -> Vec<KeyId> {
+        let mut ids: Vec<_> =
+            operators.iter().map(|operator| key_id(&key(*operator).verifying_key())).collect();
+        ids.sort();
+        ids
+    }
+
+    #[test]
+    fn as_many_distinct_operators_must_agree_as_the_proposal_says() {
+        for agreeing in 1..=3 {
+            let mut proposal = proposal("test", 3, agreeing);
+            for count in 0..=3_u8 {
+                if count > 0 {
+                    proposal.approve(&key(count)).unwrap();
+                }
+                match proposal.agreed() {
+                    Ok(agreed) => {
+                        assert!(u64::from(count) >= agreeing);
+                        assert_eq!(agreed.digest(), proposal.proposal().digest());
+                    }
+                    Err(Error::TooFew { expected, found }) => {
+                        assert!(found < agreeing);
+                        assert_eq!((expected, found), (agreeing, u64::from(count)));
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_operator_twice_does_not_count_twice() {
+        let mut twice = approved(proposal("test", 3, 2), &[2, 2]);
+        assert!(matches!(twice.agreed(), Err(Error::TooFew { expected: 2, found: 1 })));
+        twice.merge(approved(proposal("test", 3, 2), &[2])).unwrap();
+        assert!(matches!(twice.agreed(), Err(Error::TooFew { expected: 2, found: 1 })));
+        // Nor in a file that was put together by hand.
+        twice.approvals.push(twice.approvals[0].clone());
+        let parsed = ApprovedProposal::parse(&twice.to_bytes());
+        assert!(matches!(parsed, Err(Error::Order { last, found }) if last == found));
+    }
+
+    #[test]
+    fn where_there_are_no_operators_nobody_has_to_agree() {
+        let nobody = proposal("test", 0, 0);
+        assert_eq!(nobody.agreed().unwrap().digest(), nobody.proposal().digest());
+        assert!(ApprovedProposal::parse(&nobody.to_bytes()).unwrap().agreed().is_ok());
+    }
+
+    #[test]
+    fn copies_merge_whatever_the_order() {
+        let copy = |operators: &[u8]| approved(proposal("test", 3, 3), operators);
+        for [one, other] in [[&[1, 2][..], &[3]], [&[3], &[2, 1]], [&[1, 2], &[2, 3]], [&[], &[3, 1, 2]]] {
+            let mut merged = copy(one);
+            merged.merge(copy(other)).unwrap();
+            assert_eq!(approvers(&merged), sorted(&[1, 2, 3]));
+            let again = ApprovedProposal::parse(&merged.to_bytes()).unwrap();
+            assert_eq!(again.to_bytes(), merged.to_bytes());
+            assert!(again.agreed().is_ok());
+        }
+    }
+
+    #[test]
+    fn an_approval_of_another_proposal_counts_for_nothing() {
+        let other = approved(proposal("other", 3, 2), &[1, 2]);
+        let mut mixed = approved(proposal("test", 3, 2), &[3]);
+        let values = (mixed.proposal.digest(), other.proposal.digest());
+        mixed.approvals = other.approvals.clone();
+        let error = ApprovedProposal::parse(&mixed.to_bytes()).unwrap_err();
+        assert!(matches!(error, Error::Other { expected, found } if (expected, found) == values));
+
+        // A copy of another proposal is none of this one, whether or not anybody has approved it.
+        for other in [other, proposal("other", 3, 2)] {
+            let mut this = approved(proposal("test", 3, 2), &[3]);
+            let error = this.merge(other).unwrap_err();
+            assert!(matches!(error, Error::Other { expected, found } if (expected, found) == values));
+            assert_eq!(approvers(&this), sorted(&[3]));
+        }
+    }
+
+    #[test]
+    fn nobody_else_approves() {
+        let mut proposal = proposal("test", 3, 1);
+        // 9 is the member.
+        for stranger in [4, 9] {
+            let error = proposal.approve(&key(stranger)).unwrap_err();
+            let stranger = key_id(&key(stranger).verifying_key());
+            assert!(matches!(error, Error::NoOperator { operators: 3, found } if found == stranger));
+        }
+        let approval = Approval { proposal: proposal.proposal.digest() };
+        let forged = Signed::sign(approval, key_id(&key(1).verifying_key()), &key(4));
+        proposal.approvals.push(forged);
+        let error = ApprovedProposal::parse(&proposal.to_bytes()).unwrap_err();
+        assert!(matches!(error, Error::Cose(cose::Error::Signature { .. })), "{error}");
     }
 }

@@ -3,13 +3,14 @@
 //! # Specification
 //!
 //! The approved proposal, and the messages of the ceremony's log that count: all begins, and what was said in the last
-//! attempt. Whoever applies them gets the genesis and its token, and sees for itself that `q + f` members signed the set
-//! of dealings and that their shares work.
+//! attempt. So all begins come first. Whoever applies them gets the genesis and its token, and sees for itself that
+//! `q + f` members signed the set of dealings and that their shares work.
 //!
 //! # Guarantees
 //!
 //! A [`Transcript`] that [`Transcript::check`] accepts made a genesis with its token in the attempt that it ends with
-//! (vectors `transcript.json`). It holds no secret: rows are sealed to keys that were destroyed.
+//! (vectors `transcript.json`; tests in `tests/transcript.rs`). It holds no secret: rows are sealed to keys that were
+//! destroyed.
 
 use super::{Ceremony, Message, Refusal};
 use crate::approval::{self, ApprovedProposal};
@@ -20,6 +21,10 @@ use crate::trust::{self, Trust};
 const TAG: &str = "fairpost/ceremony-transcript/v1";
 /// More than an attempt of 64 members has, with begins to spare.
 const MOST: u64 = 1 << 16;
+
+const fn is_begin(message: &Message) -> bool {
+    matches!(message, Message::Begin(_))
+}
 
 /// Why a transcript shows nothing.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +49,12 @@ pub enum Error {
         /// What is wrong with it.
         source: cose::Error,
     },
+    /// A begin stands behind what was said in an attempt, which it makes void.
+    #[error("message {place} of the transcript is a begin, and what stands before it is void")]
+    Void {
+        /// Its place, from 0.
+        place: usize,
+    },
     /// A message does not count where it stands.
     #[error("message {place} of the transcript: {source}")]
     Refused {
@@ -64,7 +75,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Transcript {
     proposal: ApprovedProposal,
-    messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
 }
 
 impl Transcript {
@@ -78,8 +89,8 @@ impl Transcript {
 
     /// Adds a message that [`Ceremony::apply`] took. A begin makes void what was said in the attempt before.
     pub fn push(&mut self, message: Message) {
-        if matches!(message, Message::Begin(_)) {
-            self.messages.retain(|message| matches!(message, Message::Begin(_)));
+        if is_begin(&message) {
+            self.messages.retain(is_begin);
         }
         self.messages.push(message);
     }
@@ -126,6 +137,10 @@ impl Transcript {
         for place in 0..count as usize {
             let message =
                 Message::parse(reader.bytes()?).map_err(|source| Error::Message { place, source })?;
+            let said = transcript.messages.last().is_some_and(|last| !is_begin(last));
+            if said && is_begin(&message) {
+                return Err(Error::Void { place });
+            }
             transcript.messages.push(message);
         }
         map.finish(&reader)?;
@@ -147,7 +162,7 @@ impl Transcript {
         let ceremony = self.replay()?;
         let outcome = ceremony.outcome().and_then(|outcome| Some((outcome.genesis, outcome.token?)));
         let (genesis, token) = outcome.ok_or(Error::Unfinished)?;
-        let trust = Trust::new(genesis.clone(), token.clone())?;
+        let trust = Trust::new(genesis.clone(), *token)?;
         Ok((ceremony, trust))
     }
 }

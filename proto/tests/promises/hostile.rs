@@ -4,8 +4,10 @@ mod targets;
 
 use std::sync::LazyLock;
 
+use fairpost_proto::approval::{Approval, ApprovedProposal};
 use fairpost_proto::binding::Binding;
 use fairpost_proto::card::Card;
+use fairpost_proto::ceremony::Transcript;
 use fairpost_proto::cose::{self, Payload, Signed};
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::evidence::{self, Nro, Nrr, Refusal, Withdrawal};
@@ -13,6 +15,7 @@ use fairpost_proto::grant::Grant;
 use fairpost_proto::ids::{Digest, Verdict};
 use fairpost_proto::leaf::Leaf;
 use fairpost_proto::misconduct::{self, Misconduct};
+use fairpost_proto::node_card::{self, NodeCard};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
@@ -23,8 +26,11 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, card, chain, letter};
 
-use crate::vectors::{acknowledgement, opening, request, sealed, second_view, statement, two_votes};
-use crate::world::{Person, now, world};
+use crate::vectors::{
+    a_node_card, a_transcript, acknowledgement, approved, opening, proposal, request, sealed, second_view,
+    statement, two_votes,
+};
+use crate::world::{Person, now, signing_key, world};
 
 /// Gives `bytes` to every parser. Tells how many took them.
 fn parse_all(bytes: &[u8]) -> usize {
@@ -45,12 +51,16 @@ fn parse_all(bytes: &[u8]) -> usize {
         signed::<Acknowledgement>(bytes),
         signed::<Binding>(bytes),
         signed::<Grant>(bytes),
+        signed::<NodeCard>(bytes),
+        signed::<Approval>(bytes),
         Terms::parse(bytes).is_ok(),
         Leaf::parse(bytes).is_ok(),
         Certificate::parse(bytes).is_ok(),
         View::parse_genesis(bytes).is_ok(),
         View::parse_view(bytes, world().cluster()).is_ok(),
         Trust::parse(bytes).is_ok(),
+        ApprovedProposal::parse(bytes).is_ok(),
+        Transcript::parse(bytes).is_ok(),
         Proof::parse(bytes).is_ok(),
         Misconduct::parse(bytes).is_ok(),
         Entry::parse(bytes).is_ok(),
@@ -93,6 +103,16 @@ fn a_grant() -> Vec<u8> {
     Signed::sign(grant, chain::key_id(&key.verifying_key()), key).bytes().to_vec()
 }
 
+fn an_approval() -> Vec<u8> {
+    let key = signing_key(0x41);
+    let approval = Approval { proposal: proposal().digest() };
+    Signed::sign(approval, chain::key_id(&key.verifying_key()), &key).bytes().to_vec()
+}
+
+fn an_approved_proposal() -> Vec<u8> {
+    approved(proposal(), &[0x41, 0x42]).to_bytes()
+}
+
 fn a_trust_file() -> Vec<u8> {
     let mut trust = world().trust.clone();
     let (view, token) = sealed(second_view());
@@ -127,6 +147,10 @@ fn make_pieces() -> Vec<Vec<u8>> {
         world.proof(&world.cmp2, Verdict::Released).to_bytes(),
         two_votes(Verdict::Withdrawn),
         a_grant(),
+        a_node_card(),
+        an_approval(),
+        an_approved_proposal(),
+        a_transcript().to_bytes(),
     ]
 }
 
@@ -214,6 +238,29 @@ fn no_flipped_bit_of_an_entry_is_its_leaders() {
     for bit in bits(&entry, 3) {
         // The key id in the head is signed as well, so it can't be changed either.
         assert!(!taken(&flipped(&entry, bit)), "bit {bit}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_makes_another_cluster() {
+    // Of a card, an approved proposal, or a transcript: all that is in them is signed.
+    let card = a_node_card();
+    node_card::check(&card).unwrap();
+    for bit in bits(&card, 1) {
+        assert!(node_card::check(&flipped(&card, bit)).is_err(), "bit {bit} of the card");
+    }
+    let approved = an_approved_proposal();
+    let agreed =
+        |bytes: &[u8]| ApprovedProposal::parse(bytes).is_ok_and(|approved| approved.agreed().is_ok());
+    assert!(agreed(&approved));
+    for bit in bits(&approved, 3) {
+        assert!(!agreed(&flipped(&approved, bit)), "bit {bit} of the approved proposal");
+    }
+    let transcript = a_transcript().to_bytes();
+    let finished = |bytes: &[u8]| Transcript::parse(bytes).is_ok_and(|transcript| transcript.check().is_ok());
+    assert!(finished(&transcript));
+    for bit in bits(&transcript, 37) {
+        assert!(!finished(&flipped(&transcript, bit)), "bit {bit} of the transcript");
     }
 }
 

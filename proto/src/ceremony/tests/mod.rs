@@ -2,6 +2,7 @@
 
 mod harness;
 mod rogues;
+mod transcript;
 
 use harness::{CALM, Harness, ROUGH, draft, identity, operator, parse, proposal, replay, sign};
 use rand::SeedableRng as _;

@@ -1,9 +1,10 @@
 //! Every decoder of the formats, as a target of [`fairpost_hostile`]. What the targets have to keep is said there.
 
 use fairpost_hostile::{Target, run};
+use fairpost_proto::approval::{Approval, ApprovedProposal};
 use fairpost_proto::binding::Binding;
 use fairpost_proto::card::{self, Card};
-use fairpost_proto::ceremony::{self, Action, Ceremony, Kept, Kind, Message};
+use fairpost_proto::ceremony::{self, Action, Ceremony, Kept, Kind, Message, Transcript};
 use fairpost_proto::chain::{Anchor, Chain, key_id};
 use fairpost_proto::cose::{self, Payload, Signed, Signer};
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
@@ -14,6 +15,7 @@ use fairpost_proto::leaf::Leaf;
 use fairpost_proto::lock::{self, Locked};
 use fairpost_proto::merkle::{self, ConsistencyProof, Frontier, InclusionProof};
 use fairpost_proto::misconduct::{self, Misconduct};
+use fairpost_proto::node_card::{self, NodeCard};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::proposal::Proposal;
 use fairpost_proto::request::Request;
@@ -271,6 +273,34 @@ fn what_is_said_and_kept_in_a_key_ceremony() {
         .seed(vectors::proposal().bytes())
         .places(&["proposal: "])
         .memory(24, 512 << 10),
+    ]);
+}
+
+#[test]
+fn what_comes_before_and_after_a_key_ceremony() {
+    let approval = by_server(Approval { proposal: vectors::proposal().digest() });
+    let approved = vectors::approved(vectors::proposal(), &[0x41, 0x42]).to_bytes();
+    let transcript = vectors::a_transcript().to_bytes();
+    let card = |target: Target| target.places(SIGNED).places(&["node card", "the card", "member"]);
+    let heavy = |target: Target| target.places(CEREMONY).memory(24, 512 << 10);
+    let files: &[&str] = &["approv", "transcript"];
+    run(vec![
+        card(signed::<NodeCard>("node-card", &vectors::a_node_card())),
+        card(Target::new("check-node-card", node_card::check)).seed(vectors::a_node_card()),
+        signed::<Approval>("approval", &approval).places(&["the proposal"]),
+        heavy(Target::one_encoding("approved-proposal", |bytes| {
+            ApprovedProposal::parse(bytes).map(|approved| approved.to_bytes())
+        }))
+        .seed(approved)
+        .places(files),
+        heavy(Target::one_encoding("transcript", |bytes| {
+            Transcript::parse(bytes).map(|transcript| transcript.to_bytes())
+        }))
+        .seed(transcript.clone())
+        .places(files),
+        heavy(Target::new("check-transcript", |bytes| Transcript::parse(bytes)?.check()))
+            .seed(transcript)
+            .places(files),
     ]);
 }
 

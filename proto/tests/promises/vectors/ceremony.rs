@@ -1,70 +1,22 @@
-//! Proposals, and the ceremony that makes their key.
+//! The ceremony that makes a proposal's key.
 
 use ed25519_dalek::SigningKey;
 use fairpost_proto::ceremony::{Action, Ceremony, Dealing, Kept, Kind, Message, Opening, Proof, Report};
 use fairpost_proto::chain::key_id;
 use fairpost_proto::cose::{Payload, Signed};
 use fairpost_proto::ids::KeyId;
-use fairpost_proto::proposal::Proposal;
 use fairpost_proto::threshold::KeyShare;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::json;
 
 use super::envelope::Envelope;
-use super::faults::{self, Fault, fault};
-use super::{Made, bytes as field, same, show};
-use crate::item::{Item, bytes, text};
+use super::faults::{Fault, fault};
+use super::{Made, bytes as field, proposal, same, show};
+use crate::item::{Item, bytes};
 use crate::world::{signing_key, world};
 
-/// The proposal of the cluster of four.
-pub(crate) fn proposal() -> Proposal {
-    Proposal::new("vectors", world().constitution().draft()).unwrap()
-}
-
-#[test]
-fn proposals_are_read_as_in_the_vectors() {
-    let mut made = Made::default();
-    let four = proposal();
-    let fields = |bytes: &[u8]| json!({ "proposal": hex::encode(bytes) });
-    let with_digest = |proposal: &Proposal| json!({ "proposal": hex::encode(proposal.bytes()), "digest": proposal.digest().to_string() });
-    made.valid("four", "Four members, of whom one may be compromised.", with_digest(&four));
-    let mut draft = world().constitution().draft();
-    draft.members.truncate(1);
-    (draft.faults, draft.operators, draft.agreeing) = (0, vec![], 0);
-    made.valid("one", "One member and no operators.", with_digest(&Proposal::new("one", draft).unwrap()));
-
-    let item = Item::decode(four.bytes());
-    made.faults("", faults::tagged(&item), fields);
-    let commitment = item.changed(|item| {
-        item.entries().insert(4, (Item::Uint(4), Item::Array(vec![bytes([0xc0; 48])])));
-    });
-    made.invalid("commitment", "A key before its time.", "key 5 expected", fields(&commitment.encode()));
-    let unsorted = item.changed(|item| item.at(2).items().swap(0, 1));
-    let error = "member \"server-1\": its name does not come after";
-    made.invalid("members-unsorted", "Members out of order.", error, fields(&unsorted.encode()));
-    let values = vec![
-        ("name-empty", "No name.", 1, text(""), "the cluster's name"),
-        ("members-none", "No members.", 2, Item::Array(vec![]), "a cluster has 1 to 64 servers, not 0"),
-        ("faults-2", "Four can't stand two.", 3, Item::Uint(2), "4 servers can't stand 2 compromised ones"),
-        ("operators-3", "Three of two must agree.", 6, Item::Uint(3), "3 of 2 operators can't agree"),
-    ];
-    made.faults("", faults::values(&item, values), fields);
-    made.invalid(
-        "genesis-as-proposal",
-        "A genesis is no proposal.",
-        "this is \"fairpost/genesis/v1\", expected",
-        fields(world().genesis.bytes()),
-    );
-    made.keep("proposal.json", |vector| {
-        let bytes = field(vector, "proposal");
-        let proposal = Proposal::parse(&bytes).map_err(show)?;
-        assert_eq!(Proposal::new(proposal.name(), proposal.draft().clone()).unwrap().bytes(), bytes);
-        same(vector, "digest", proposal.digest())
-    });
-}
-
-fn sign<P: Payload<Signer = KeyId>>(payload: P, key: &SigningKey) -> Vec<u8> {
+pub(super) fn sign<P: Payload<Signer = KeyId>>(payload: P, key: &SigningKey) -> Vec<u8> {
     Signed::sign(payload, key_id(&key.verifying_key()), key).bytes().to_vec()
 }
 

@@ -13,18 +13,22 @@ mod faults;
 mod genesis;
 mod misconduct;
 mod proof;
+mod proposal;
 mod request;
 mod round;
 mod terms;
+mod transcript;
 mod trust;
 
-pub(crate) use ceremony::{ceremony, proposal};
+pub(crate) use ceremony::ceremony;
 use fairpost_proto::ids::Timestamp;
 pub(crate) use misconduct::{two_tokens, two_votes};
 pub(crate) use proof::foreign_trust;
+pub(crate) use proposal::{a_node_card, approved, proposal};
 pub(crate) use request::request;
 pub(crate) use round::{acknowledgement, opening, statement};
 use serde_json::{Map, Value, json};
+pub(crate) use transcript::a_transcript;
 pub(crate) use trust::{file as trust_file, sealed, second_view, successor};
 
 use crate::world::{updating, vector_file};
