@@ -406,3 +406,6 @@ fn short(mut text: String) -> String {
     text.truncate(end);
     text
 }
+
+#[cfg(test)]
+mod tests;
