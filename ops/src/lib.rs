@@ -9,6 +9,7 @@
 //! The command in `main.rs` only reads arguments, calls one of these and prints.
 
 pub mod bench;
+pub mod blame;
 pub mod init;
 pub mod operator;
 pub mod settings;

@@ -7,12 +7,14 @@
 //! # Guarantees
 //!
 //! Only a certificate with a binding that the identity key of a member (or operator) signed passes for that member (or
-//! operator): [`Gate::member`], [`Gate::operator`].
+//! operator): [`Gate::member`], [`Gate::operator`], [`Gate::operator_alone`].
 
 use std::sync::Arc;
 
+use ed25519_dalek::VerifyingKey;
 use fairpost_api::tls::{ConnectInfo, PeerCertificate};
 use fairpost_proto::chain;
+use fairpost_proto::ids::KeyId;
 use fairpost_proto::view::View;
 use tonic::{Request, Status};
 
@@ -48,12 +50,26 @@ impl Gate {
         member.or_else(operator).is_some_and(|identity| certificate.speaks_for(identity).is_ok())
     }
 
+    /// That an operator calls, and no member; gives the operator's key.
+    pub fn operator_alone<T>(&self, request: &Request<T>) -> Result<KeyId, Status> {
+        let certificate = certificate(request)?;
+        let key = certificate.identity_key_id();
+        let operator = self.find_operator(key).ok_or_else(|| {
+            refuse(format!("only operators may call this, and {key} is none in epoch {}", self.view.epoch()))
+        })?;
+        certificate.speaks_for(operator).map_err(|error| refuse(error.to_string()))?;
+        Ok(key)
+    }
+
+    fn find_operator(&self, key: KeyId) -> Option<&VerifyingKey> {
+        self.view.constitution().operators.iter().find(|operator| chain::key_id(operator) == key)
+    }
+
     /// That an operator or a member calls.
     pub fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let certificate = certificate(request)?;
         let key = certificate.identity_key_id();
-        let operators = &self.view.constitution().operators;
-        match operators.iter().find(|operator| chain::key_id(operator) == key) {
+        match self.find_operator(key) {
             Some(operator) => certificate.speaks_for(operator).map_err(|error| refuse(error.to_string())),
             None if self.view.member_by_key(key).is_some() => self.member(request).map(|_| ()),
             None => {

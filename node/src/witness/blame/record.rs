@@ -85,14 +85,14 @@ const SUBJECT: usize = 512;
 
 impl Record {
     /// As it is stored, under the member and the kind.
-    pub(in crate::witness) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.array(5).uint(self.first.millis()).uint(self.last.millis()).uint(self.count);
         writer.text(&self.subject).bytes(&self.evidence).finish()
     }
 
     /// As it was stored.
-    pub(in crate::witness) fn parse(member: KeyId, kind: Kind, bytes: &[u8]) -> Result<Self, cbor::Error> {
+    pub(crate) fn parse(member: KeyId, kind: Kind, bytes: &[u8]) -> Result<Self, cbor::Error> {
         let mut reader = Reader::new(bytes);
         reader.array_of("a blame", 5, "5")?;
         let (first, last) = (read_time(&mut reader)?, read_time(&mut reader)?);
@@ -116,12 +116,12 @@ pub struct Cleared {
 }
 
 impl Cleared {
-    pub(in crate::witness) fn to_bytes(self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut writer = Writer::new();
         writer.array(3).uint(self.time.millis()).bytes(self.by.as_bytes()).uint(self.records).finish()
     }
 
-    pub(in crate::witness) fn parse(bytes: &[u8]) -> Result<Self, cbor::Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, cbor::Error> {
         let mut reader = Reader::new(bytes);
         reader.array_of("a clearing", 3, "3")?;
         let time = read_time(&mut reader)?;
