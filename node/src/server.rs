@@ -135,6 +135,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         witness_store,
         standing,
     );
+    let entries = witness.blame().clone();
+    raft.tell_of_two(Arc::new(move |both| entries.entries(both)));
     peers.answer_to(witness.clone());
     service::announce(&witness);
     let (sequencing, sequencer) = sequencer::Service::new(sequencer::Options {

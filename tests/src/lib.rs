@@ -10,6 +10,7 @@ mod fill;
 pub mod history;
 mod measured;
 mod people;
+pub mod rogue;
 pub mod world;
 
 pub use ask::{call, envelope, get_proof, request, undecided};

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod blame;
 mod cli;
 mod exchange;
 mod hostile;
