@@ -29,7 +29,8 @@ use crate::store::{
     self, Column, Database, Durability, Folder, Handle, Home, Identity, Ledger, Memory, Ops, Store, Writer,
 };
 use crate::testing::{World, after};
-use crate::witness::store::Store as WitnessStore;
+use crate::witness::blame::{Cleared, Kind, Record};
+use crate::witness::store::{Error as StoreError, Store as WitnessStore};
 use crate::witness::tally::Leaves;
 
 /// How errors of records name the place.
@@ -229,6 +230,17 @@ fn values_in_the_witnesss_database() {
     let acknowledgement = Signed::sign(acknowledgement, chain::key_id(&identity.verifying_key()), identity);
     let quorum = CborWriter::new().array(1).bytes(acknowledgement.bytes()).finish();
 
+    let member = world.view.members()[2].key_id();
+    let blame = CborWriter::new()
+        .array(5)
+        .uint(after(3).millis())
+        .uint(after(4).millis())
+        .uint(2)
+        .text("exchange 07, Released")
+        .bytes(b"share")
+        .finish();
+    let cleared = CborWriter::new().array(3).uint(after(5).millis()).bytes(&[9; 32]).uint(2).finish();
+
     let stores: Vec<WitnessStore> = (0..10).map(|_| store.clone()).collect();
     let [voted, promised, seen, chose, certified, counted, states, holds, acknowledges, confirms] =
         stores.try_into().ok().unwrap();
@@ -271,6 +283,17 @@ fn values_in_the_witnesss_database() {
             confirms.acknowledgements(&id, second).map(drop)
         })
         .seed(quorum)
+        .places(places),
+        Target::one_encoding("witness-db-blame", move |bytes| {
+            let record = Record::parse(member, Kind::Share, bytes).map_err(StoreError::from)?;
+            Ok::<_, StoreError>(record.to_bytes())
+        })
+        .seed(blame)
+        .places(places),
+        Target::one_encoding("witness-db-cleared", |bytes| {
+            Ok::<_, StoreError>(Cleared::parse(bytes).map_err(StoreError::from)?.to_bytes())
+        })
+        .seed(cleared)
         .places(places),
         stored("witness-db-ballot", &disk, "ballots", &block.sequence.to_be_bytes(), move || {
             chose.chosen(&chosen_for).map(drop)

@@ -54,7 +54,7 @@ use crate::retention;
 use crate::store;
 use crate::telemetry;
 use crate::witness::collect::Collector;
-use crate::witness::{self, combine, rounds, service};
+use crate::witness::{self, blame, combine, rounds, service};
 use disks::Disks;
 pub use error::Error;
 use files::{load_credentials, load_identity, load_share, load_trust};
@@ -113,6 +113,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         witness::store::Store::open(disks.witness.clone(), disks.witness_writer.clone(), share.as_mut())
             .await?;
 
+    let (blaming, blame) = blame::Service::open(
+        blame::Options { trust: Arc::clone(&trust), clock: clock::now },
+        witness_store.clone(),
+    )?;
     let peers = Peers::start(&view, index, &credentials)?;
     let electorate = Electorate::new(&view, Arc::clone(&identity));
     let members = electorate.members();
@@ -141,12 +145,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             ledger: ledger.clone(),
             log: Arc::new(log.clone()),
             peers: Arc::clone(&peers) as Arc<dyn service::Peers>,
+            blame,
             clock: clock::now,
             incomplete: INCOMPLETE,
         },
         witness_store,
         standing,
     );
+    let entries = witness.blame().clone();
+    raft.tell_of_two(Arc::new(move |both| entries.entries(both)));
     peers.answer_to(witness.clone());
     service::announce(&witness);
     let (sequencing, sequencer) = sequencer::Service::new(sequencer::Options {
@@ -193,6 +200,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         reporter,
     };
     let witness_task = watch_over("the witness failed", fatal.clone(), witnessing.run(halted.clone()));
+    let blame_task = watch_over("what is blamed can't be kept", fatal.clone(), blaming.run(halted.clone()));
     let purging = purge::Service::new(purge::Options {
         consensus: raft.clone(),
         needed: Arc::new(Unvoted { witness: witness.clone(), ledger: ledger.clone() }),
@@ -206,6 +214,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         tokio::spawn(retaining.run(halted.clone())),
         tokio::spawn(rounds.run(halted.clone())),
         witness_task,
+        blame_task,
     ];
 
     let gate = Gate::new(&view);

@@ -12,6 +12,7 @@ use fairpost_proto::merkle;
 use fairpost_proto::round::Statement;
 use fairpost_proto::terms::{Address, Fields, Recipient, Sender, Terms};
 use fairpost_proto::threshold::{self, KeyShare};
+use fairpost_proto::trust::Trust;
 use fairpost_proto::view::{Constitution, Member, Parameters, View};
 use fairpost_proto::vote::{Certificate, Vote};
 use rand::SeedableRng as _;
@@ -102,6 +103,30 @@ impl World {
         let (sender, recipient) =
             (person(&issuer, "sender@example.org", 10), person(&issuer, "recipient@example.org", 11));
         Self { view: view.unwrap(), identities, shares, sender, recipient }
+    }
+
+    /// What a judge of this cluster trusts.
+    pub(crate) fn trust(&self) -> Trust {
+        let shares = self.shares.iter().zip(0_u16..).take(self.view.quorum().q());
+        let shares: Vec<_> = shares.map(|(share, index)| (index, share.sign(&self.view.message()))).collect();
+        let token = threshold::combine(self.view.quorum().q(), &shares).unwrap();
+        Trust::new(self.view.clone(), token).unwrap()
+    }
+
+    /// A vote of the member at `member` on entry `sequence`, in epoch 0.
+    pub(crate) fn vote(&self, member: usize, sequence: u64, change: impl FnOnce(&mut Vote)) -> Signed<Vote> {
+        let mut vote = Vote {
+            cluster: self.view.cluster(),
+            epoch: 0,
+            sequence,
+            log_size: sequence,
+            log_root: Digest::of(b"root"),
+            ballot: Digest::of(b"ballot"),
+            number: sequence,
+        };
+        change(&mut vote);
+        let key = &self.identities[member];
+        Signed::sign(vote, chain::key_id(&key.verifying_key()), key)
     }
 
     /// The NRO of exchange number `number`.

@@ -12,6 +12,7 @@
 //! The command in `main.rs` only reads arguments, calls one of these and prints.
 
 pub mod bench;
+pub mod blame;
 pub mod ceremony;
 pub mod init;
 pub mod node;

@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use arguments::{Bench, Ca, Command, Config, Format, Node};
+use arguments::{Bench, Blame, Ca, Command, Config, Format, Node};
 use clap::Parser as _;
 use fairpost_ops::operator::{self, Operator};
 use fairpost_ops::settings::{self, Settings};
-use fairpost_ops::{bench, ceremony, init, proposal, status};
+use fairpost_ops::{bench, blame, ceremony, init, proposal, status};
+use fairpost_proto::misconduct;
 use fairpost_proto::terms::Address;
+use fairpost_proto::trust::Trust;
+use fairpost_proto::view::View;
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
@@ -52,6 +55,9 @@ fn main() -> ExitCode {
             if let Some(proposal::Error::Proposal(_)) = error.downcast_ref::<proposal::Error>() {
                 return USAGE.into();
             }
+            if error.is::<Usage>() {
+                return USAGE.into();
+            }
             match error.downcast_ref::<bench::Error>() {
                 Some(bench::Error::Unreached { .. }) => AGAIN.into(),
                 Some(bench::Error::NotReady { .. }) => DEGRADED.into(),
@@ -82,6 +88,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             print(&format!("{}\n", status::line(&report)))?;
             Ok(report.state.exit_code().into())
         }
+        Command::Blame(command) => blamed(command),
+        Command::Refusals { cluster, format } => refusals(&cluster, format),
         Command::Bench(arguments) => measure(&arguments),
         Command::Config(command) => configuration(command),
     }
@@ -109,6 +117,94 @@ fn ask(node: &Node) -> anyhow::Result<status::Report> {
     let probes = runtime.block_on(status::probe(&operator, trust.view(), node.patience()));
     Ok(status::Report::new(trust.view(), &probes))
 }
+
+fn blamed(command: Blame) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Blame::List { cluster, format } => {
+            let (trust, operator) =
+                (settings::read_trust(&cluster.cluster())?, Operator::open(&cluster.operator())?);
+            let asking = blame::ask(&operator, trust.view(), None, cluster.patience());
+            let said = runtime.block_on(asking);
+            let report = blame::Report::new(trust.view(), &said);
+            print(&match format {
+                Format::Table => blame::table(&report),
+                Format::Json => json(&report)?,
+            })?;
+            Ok(if report.blames.is_empty() { reached(&said) } else { DEGRADED.into() })
+        }
+        Blame::Export { cluster, member } => {
+            let (trust, operator) =
+                (settings::read_trust(&cluster.cluster())?, Operator::open(&cluster.operator())?);
+            known(&trust, &member)?;
+            let asking = blame::ask(&operator, trust.view(), Some(&member), cluster.patience());
+            let said = runtime.block_on(asking);
+            let Some((proof, conviction)) = blame::proof_against(&trust, &member, &said) else {
+                if said.iter().all(|(_, answer)| answer.is_err()) {
+                    writeln!(io::stderr(), "fairpostctl: nobody answered")?;
+                    return Ok(AGAIN.into());
+                }
+                return Err(anyhow!("no node that answered has a proof that convicts {member}"));
+            };
+            let misconduct::Conviction { culprit, subject, .. } = conviction;
+            writeln!(io::stderr(), "convicts {culprit}: {subject}")?;
+            io::stdout().write_all(&proof)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // Without --yes the arguments are refused.
+        Blame::Clear { cluster, member, yes: _, cluster_name } => {
+            let (trust, operator) =
+                (settings::read_trust(&cluster.cluster())?, Operator::open(&cluster.operator())?);
+            let name = trust.view_of(0).and_then(View::cluster_name).unwrap_or_default();
+            if name != cluster_name {
+                return Err(Usage(format!(
+                    "this cluster is {name:?}, not {cluster_name:?}: nothing was cleared"
+                ))
+                .into());
+            }
+            known(&trust, &member)?;
+            let clearing = blame::clear(&operator, trust.view(), &member, cluster.patience());
+            let said = runtime.block_on(clearing);
+            print(&blame::cleared(&member, &said))?;
+            Ok(reached(&said))
+        }
+    }
+}
+
+fn refusals(node: &Node, format: Format) -> anyhow::Result<ExitCode> {
+    let (trust, operator) = (settings::read_trust(&node.cluster())?, Operator::open(&node.operator())?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let said = runtime.block_on(blame::refusals(&operator, trust.view(), node.patience()));
+    let report = blame::Refusals::new(trust.view(), &said);
+    print(&match format {
+        Format::Table => blame::refusals_table(&report),
+        Format::Json => json(&report)?,
+    })?;
+    Ok(reached(&said))
+}
+
+/// That the view has a member of this name.
+fn known(trust: &Trust, member: &str) -> anyhow::Result<()> {
+    if trust.view().member_by_name(member).is_some() {
+        return Ok(());
+    }
+    Err(Usage(format!("there is no member {member:?}")).into())
+}
+
+/// What it says about the nodes that all, some or none of them answered.
+fn reached<T>(said: &[blame::Said<T>]) -> ExitCode {
+    let silent = said.iter().filter(|(_, answer)| answer.is_err()).count();
+    match silent {
+        0 => ExitCode::SUCCESS,
+        all if all == said.len() => AGAIN.into(),
+        _ => DEGRADED.into(),
+    }
+}
+
+/// The command was used wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 fn measure(arguments: &Bench) -> anyhow::Result<ExitCode> {
     let trust = settings::read_trust(&arguments.cluster.cluster())?;

@@ -238,6 +238,15 @@ impl View {
         Self::check(bytes, cluster, 0, None, body)
     }
 
+    /// The cluster's name, which only the genesis has.
+    pub fn cluster_name(&self) -> Option<String> {
+        let mut reader = Reader::new(&self.bytes);
+        let mut map = reader.map().ok()?;
+        map.tagged(&mut reader, GENESIS).ok()?;
+        map.key(&mut reader, 1).ok()?;
+        reader.text("the cluster's name", 63).ok().map(str::to_owned)
+    }
+
     /// The view that follows, with this body.
     pub fn successor(&self, mut body: Constitution, log_size: u64, log_root: Digest) -> Result<Self, Error> {
         body.members.sort_by(|a, b| a.name.cmp(&b.name));

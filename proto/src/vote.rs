@@ -184,6 +184,11 @@ impl Certificate {
         self.votes.iter().map(|(vote, _)| vote)
     }
 
+    /// The votes with the proofs that the leaf stands in their ballots, by ascending signer.
+    pub fn proved_votes(&self) -> impl Iterator<Item = &(Signed<Vote>, InclusionProof)> {
+        self.votes.iter()
+    }
+
     /// The epoch in which the first vote was given.
     pub fn epoch(&self) -> Option<u32> {
         self.votes.first().map(|(vote, _)| vote.payload().epoch)

@@ -11,6 +11,7 @@ mod fill;
 pub mod history;
 mod measured;
 mod people;
+pub mod rogue;
 pub mod world;
 
 pub use ask::{about, call, envelope, get_proof, request, undecided};

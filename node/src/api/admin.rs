@@ -3,11 +3,15 @@
 use std::time::Instant;
 
 use fairpost_api::v1::admin_server::Admin;
-use fairpost_api::v1::{GetMetricsRequest, GetNodeStatusRequest, Metrics, NodeStatus, ShareState};
+use fairpost_api::v1::{
+    Blames, ClearBlameRequest, ClearBlameResponse, GetBlamesRequest, GetMetricsRequest, GetNodeStatusRequest,
+    GetRefusalsRequest, Metrics, NodeStatus, Refusals, ShareState,
+};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tonic::{Request, Response, Status};
 
 use super::auth::Gate;
+use super::blame;
 use super::contact::Contact;
 use super::error;
 use crate::clock;
@@ -63,11 +67,38 @@ impl Admin for AdminService {
             uncertified: witness.uncertified() as u64,
             cpu_seconds: usage::cpu().as_secs_f64(),
             resident_bytes: usage::resident_bytes(),
+            blamed: witness.blame().names(),
         }))
     }
 
     async fn get_metrics(&self, request: Request<GetMetricsRequest>) -> Result<Response<Metrics>, Status> {
         self.gate.operator(&request)?;
         Ok(Response::new(Metrics { prometheus: self.metrics.render() }))
+    }
+
+    async fn get_blames(&self, request: Request<GetBlamesRequest>) -> Result<Response<Blames>, Status> {
+        self.gate.operator(&request)?;
+        let GetBlamesRequest { member } = request.into_inner();
+        let view = &self.contact.view;
+        let only = if member.is_empty() { None } else { Some(blame::member(view, &member)?) };
+        Ok(Response::new(blame::all(view, self.contact.witness.blame(), only)))
+    }
+
+    async fn clear_blame(
+        &self,
+        request: Request<ClearBlameRequest>,
+    ) -> Result<Response<ClearBlameResponse>, Status> {
+        // A member could clear itself.
+        let by = self.gate.operator_alone(&request)?;
+        let member = blame::member(&self.contact.view, &request.into_inner().member)?;
+        let cleared = self.contact.witness.blame().clear(member, by).await;
+        let records = cleared.map_err(|stopped| error::unavailable(stopped.to_string()))?;
+        Ok(Response::new(ClearBlameResponse { records }))
+    }
+
+    async fn get_refusals(&self, request: Request<GetRefusalsRequest>) -> Result<Response<Refusals>, Status> {
+        self.gate.operator(&request)?;
+        let refusals = self.contact.witness.refusals();
+        Ok(Response::new(Refusals { refusals: refusals.iter().map(blame::refusal).collect() }))
     }
 }

@@ -7,7 +7,7 @@
 //! # Guarantees
 //!
 //! Only a certificate with a binding that the identity key of a member (or operator) signed passes for that member (or
-//! operator): [`Gate::member`], [`Gate::operator`].
+//! operator): [`Gate::member`], [`Gate::operator`], [`Gate::operator_alone`].
 
 use std::sync::Arc;
 
@@ -79,6 +79,17 @@ impl Gate {
         let member = self.0.member(key).map(|(_, identity)| identity);
         let known = member.or_else(|| self.0.operator(key));
         known.is_some_and(|identity| certificate.speaks_for(identity).is_ok())
+    }
+
+    /// That an operator calls, and no member; gives the operator's key.
+    pub fn operator_alone<T>(&self, request: &Request<T>) -> Result<KeyId, Status> {
+        let certificate = certificate(request)?;
+        let key = certificate.identity_key_id();
+        let operator = self.0.operator(key).ok_or_else(|| {
+            refuse(format!("only operators may call this, and {key} is none in {}", self.0.named_in))
+        })?;
+        certificate.speaks_for(operator).map_err(|error| refuse(error.to_string()))?;
+        Ok(key)
     }
 
     /// That an operator or a member calls.

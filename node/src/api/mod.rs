@@ -5,7 +5,7 @@
 //! | `Exchange` | anybody with a request signed by a party | [`exchange`] |
 //! | `Cluster` | anybody | [`cluster`] |
 //! | `Peer`, `Consensus` | members of the view, by TLS client certificate | [`peer`], [`raft`] |
-//! | `Admin` | operators and members, likewise | [`admin`] |
+//! | `Admin` | operators and members, likewise; clearing blame, operators alone | [`admin`] |
 //! | `Ceremony` | operators and members of the proposal, likewise | [`service`](crate::membership::ceremony::service) |
 //!
 //! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster,
@@ -14,6 +14,7 @@
 pub mod admin;
 pub mod admission;
 pub mod auth;
+mod blame;
 pub mod cluster;
 pub mod contact;
 pub mod error;

@@ -96,7 +96,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<CastVotesRequest>>,
     ) -> Result<Response<CastVotesResponse>, Status> {
-        let (_, _place) = self.caller(&request)?;
+        let (member, _place) = self.caller(&request)?;
         let mut stop = self.halted.clone();
         let mut messages = pin!(request.into_inner().take_until(halted(&mut stop)));
         while let Some(message) = messages.next().await {
@@ -106,8 +106,8 @@ impl Peer for PeerService {
             let votes = votes.into_iter().map(received).collect::<Result<_, _>>()?;
             let acknowledgements =
                 acknowledgements.iter().map(|bytes| acknowledgement(bytes)).collect::<Result<_, _>>()?;
-            self.witness.receive(votes);
-            self.witness.receive_acknowledgements(acknowledgements);
+            self.witness.receive(member, votes);
+            self.witness.receive_acknowledgements(member, acknowledgements);
         }
         Ok(Response::new(CastVotesResponse {}))
     }

@@ -31,7 +31,7 @@ use tracing::debug;
 
 use super::peer;
 use crate::machine::Vouchers;
-use crate::witness::collect::Shares;
+use crate::witness::collect::{Given, NoShare, Shares};
 use crate::witness::rounds::Answer;
 use crate::witness::service::{self, Received};
 
@@ -66,7 +66,7 @@ pub enum Error {
 
 struct Ask {
     exchange: ExchangeId,
-    answer: oneshot::Sender<Result<(Verdict, Share), String>>,
+    answer: oneshot::Sender<Given>,
 }
 
 /// What is sent to a member.
@@ -101,7 +101,7 @@ impl Peers {
     pub fn start(view: &View, index: u16, credentials: &Credentials) -> Result<Arc<Self>, Error> {
         let witness = Arc::new(OnceLock::new());
         let mut members = Vec::new();
-        for member in view.members() {
+        for (member, index) in view.members().iter().zip(0_u16..) {
             // Raft has a connection of its own, so that a flood of votes can't delay a heartbeat.
             let consensus = consensus_client(connect(member, credentials)?);
             let peer = PeerClient::new(connect(member, credentials)?)
@@ -112,7 +112,7 @@ impl Peers {
             let (shares, queued_shares) = mpsc::channel(QUEUE * 16);
             let (commands, queued_commands) = mpsc::channel(QUEUE * 16);
             tokio::spawn(cast(peer.clone(), queued_votes));
-            tokio::spawn(ask(peer.clone(), queued_sequences, Arc::clone(&witness)));
+            tokio::spawn(ask(peer.clone(), index, queued_sequences, Arc::clone(&witness)));
             tokio::spawn(collect(peer.clone(), queued_shares));
             tokio::spawn(forward(peer.clone(), queued_commands));
             members.push(Member { peer, consensus, commands, votes, sequences, shares });
@@ -247,17 +247,15 @@ impl Vouchers for Peers {
 }
 
 impl Shares for Peers {
-    fn share(
-        &self,
-        member: u16,
-        exchange: ExchangeId,
-    ) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Given> {
         let (answer, receiver) = oneshot::channel();
         let queue = self.members.get(usize::from(member)).map(|member| member.shares.clone());
         Box::pin(async move {
-            let queue = queue.ok_or("there is no such member")?;
-            queue.try_send(Ask { exchange, answer }).map_err(|_| "too many asks wait for this member")?;
-            receiver.await.map_err(|_| "the call ended without an answer")?
+            let none = |problem: &str| NoShare::None(problem.to_owned());
+            let queue = queue.ok_or_else(|| none("there is no such member"))?;
+            let ask = Ask { exchange, answer };
+            queue.try_send(ask).map_err(|_| none("too many asks wait for this member"))?;
+            receiver.await.map_err(|_| none("the call ended without an answer"))?
         })
     }
 }
@@ -308,6 +306,7 @@ async fn cast(mut client: PeerClient<Channel>, mut queue: mpsc::Receiver<Cast>) 
 
 async fn ask(
     mut client: PeerClient<Channel>,
+    member: u16,
     mut queue: mpsc::Receiver<u64>,
     witness: Arc<OnceLock<service::Handle>>,
 ) {
@@ -326,8 +325,8 @@ async fn ask(
                 let acknowledgements =
                     acknowledgements.iter().filter_map(|bytes| peer::acknowledgement(bytes).ok());
                 if let Some(witness) = witness.get() {
-                    witness.receive(votes.collect());
-                    witness.receive_acknowledgements(acknowledgements.collect());
+                    witness.receive(member, votes.collect());
+                    witness.receive_acknowledgements(member, acknowledgements.collect());
                 }
             }
             Err(status) => debug!(status = describe(&status), "no votes from a member"),
@@ -402,7 +401,7 @@ async fn collect_batch(client: PeerClient<Channel>, asks: Vec<Ask>) {
         Err(status) => describe(&status),
     };
     for ask in waiting.into_values().flatten() {
-        let _ = ask.answer.send(Err(problem.clone()));
+        let _ = ask.answer.send(Err(NoShare::None(problem.clone())));
     }
 }
 
@@ -424,11 +423,13 @@ async fn collect_shares(
     Ok(())
 }
 
-fn parse(result: &ShareResult) -> Result<(Verdict, Share), String> {
+fn parse(result: &ShareResult) -> Given {
     if result.share.is_empty() {
-        return Err("it has no certificate yet, or does not sign".into());
+        return Err(NoShare::None("it has no certificate yet, or does not sign".into()));
     }
     let verdict = u8::try_from(result.verdict).ok().and_then(Verdict::from_code);
-    let verdict = verdict.ok_or_else(|| format!("verdict {}, expected 1 to 4", result.verdict))?;
-    Ok((verdict, Share::parse(&result.share).map_err(|error| error.to_string())?))
+    let other = || NoShare::None(format!("verdict {}, expected 1 to 4", result.verdict));
+    let share = Share::parse(&result.share)
+        .map_err(|error| NoShare::Malformed { bytes: result.share.clone(), problem: error.to_string() });
+    Ok((verdict.ok_or_else(other)?, share?))
 }

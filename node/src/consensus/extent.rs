@@ -64,6 +64,11 @@ impl Extent {
         }
     }
 
+    /// The last entry, if there is one.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.runs.back().map(|run| run.last)
+    }
+
     /// The entries from `index` on are gone.
     pub(super) fn truncate(&mut self, index: u64) {
         while let Some(run) = self.runs.pop_back() {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{EntryPayload, Raft, Snapshot};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::clocks::{Clocks, Unfit};
 use super::codec::{self, Encode};
@@ -26,6 +26,7 @@ use super::message::{self, Append, Elect, Front, Install, Installed};
 use super::network::{CHUNK_BYTES, Sending};
 use super::node::Options;
 use super::snapshot::{self, Piece, SnapshotData, Unpacker};
+use super::twice::{self, Told};
 use super::types::{Leader, LogId, Member, Proposal, SnapshotMeta, TypeConfig, Vote};
 use super::{metrics, state_machine};
 
@@ -131,6 +132,8 @@ pub(super) struct Inner {
     pub(super) taking: tokio::sync::Mutex<()>,
     pub(super) clocks: Clocks,
     pub(super) grants: Grants,
+    /// Who hears of two entries for one term and sequence.
+    pub(super) told: OnceLock<Told>,
 }
 
 impl std::fmt::Debug for Handle {
@@ -277,8 +280,25 @@ impl Handle {
         guard::check_history(committed.as_ref(), &request)?;
         self.0.clocks.heard(from, front.time, None);
         guard::check_times(&request, self.0.clocks.latest())?;
+        self.compare(&request);
         let answer = Box::pin(self.0.raft.append_entries(request)).await;
         self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?, Bytes::new())
+    }
+
+    /// Has whoever wants to know told of a leader that stamped two entries for one term and sequence.
+    fn compare(&self, request: &Append) {
+        let Some(told) = self.0.told.get() else { return };
+        match twice::find(&self.0.log, &request.entries) {
+            Ok(Some(both)) => told(both),
+            Ok(None) => {}
+            // Raft reads the log itself, and stops if it can't.
+            Err(error) => warn!(%error, "entries can't be compared with the log's"),
+        }
+    }
+
+    /// From now on `told` hears of two entries of a leader for one term and sequence; only the first call counts.
+    pub fn tell_of_two(&self, told: Told) {
+        let _ = self.0.told.set(told);
     }
 
     /// Answers a candidate's call that the member `from` has proved to have sent.

@@ -241,6 +241,15 @@ impl LogStore {
         Ok(entries)
     }
 
+    /// The entry at `index`, if there is one. Of a place behind the end of the log that is told without reading.
+    pub(super) fn held(&self, index: u64) -> Result<Option<Entry>, Error> {
+        if self.extent.lock().last().is_none_or(|last| last < index) {
+            return Ok(None);
+        }
+        let value = self.db.get(ENTRIES, index.to_be_bytes())?;
+        value.map(|value| read_entry(index, value.into())).transpose()
+    }
+
     fn meta<T: Encode>(&self, key: &'static str) -> Result<Option<T>, Error> {
         let value = self.db.get(META, key)?;
         value.map(|value| T::decode(value).map_err(|source| damaged(key, source))).transpose()

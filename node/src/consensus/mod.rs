@@ -45,6 +45,7 @@ mod snapshot;
 mod state_machine;
 mod status;
 pub mod transport;
+mod twice;
 mod types;
 
 #[cfg(test)]
@@ -59,4 +60,5 @@ pub use network::CHUNK_BYTES;
 pub use node::{Options, start};
 pub use snapshot::Error as SnapshotError;
 pub use status::Status;
+pub use twice::Told;
 pub use types::{Leader, Member};

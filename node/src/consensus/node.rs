@@ -1,6 +1,6 @@
 //! Starts Raft on this node.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::{Config, Raft, SnapshotPolicy};
@@ -108,7 +108,9 @@ pub async fn start<M: Machine, T: Transport>(
     }
     let machine = machine as Arc<dyn Snapshots>;
     let taking = tokio::sync::Mutex::new(());
-    let inner = handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks, grants };
+    let told = OnceLock::new();
+    let inner =
+        handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks, grants, told };
     let handle = Handle::new(inner);
     tokio::spawn(fitness::watch(handle.clone()));
     if recovering.borrow().is_some() {

@@ -827,8 +827,8 @@ fn a_liars_second_ballot_is_found_and_not_counted() {
     let mut tally = Tally::new(cluster.logs[0].1.blocks[0].clone());
     let mut problems = cluster.sent.iter().map(|(_, _, counted)| tally.add(view, counted.clone()));
     assert!(matches!(problems.next(), Some(Ok(true))));
-    // The second one's leaves are not this log's: its ballot is for something else.
-    assert!(matches!(problems.next(), Some(Err(tally::Problem::Ballot { .. }))));
+    // The second one is of another log: the signatures contradict each other, whatever leaves it is said to be for.
+    assert!(matches!(problems.next(), Some(Err(tally::Problem::Equivocation { .. }))));
     drop(problems);
     let none = Leaves::none(1);
     cluster.send(LIAR, &cluster.logs[0].1.blocks[0].clone(), 2, none);

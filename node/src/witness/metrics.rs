@@ -29,12 +29,20 @@ pub fn describe() {
     );
     describe_counter!(
         "fairpost_equivocations_total",
-        "Members that signed two different ballots for one entry."
+        "Times that a member's signatures contradicted each other, by member; each once."
     );
     describe_counter!("fairpost_forks_total", "Votes whose evidence log has another root than this node's.");
     describe_counter!(
         "fairpost_invalid_shares_total",
         "Shares that failed verification, by the member that sent them."
+    );
+    describe_counter!(
+        "fairpost_invalid_votes_total",
+        "Votes and acknowledgements whose signature does not hold, by the member that sent them."
+    );
+    describe_gauge!(
+        "fairpost_blamed",
+        "1 if this node blames the member for a misdeed, until an operator clears it."
     );
     describe_histogram!("fairpost_token_batch_size", "Tokens that were combined and verified together.");
     describe_gauge!(
@@ -83,7 +91,14 @@ pub(super) fn share_usable(usable: bool) {
     gauge!("fairpost_share_usable").set(if usable { 1.0 } else { 0.0 });
 }
 
-/// A share failed verification.
-pub fn invalid_share(member: &str) {
+pub(super) fn blamed(member: &str, blamed: bool) {
+    gauge!("fairpost_blamed", "member" => member.to_owned()).set(if blamed { 1.0 } else { 0.0 });
+}
+
+pub(super) fn invalid_vote(member: &str) {
+    counter!("fairpost_invalid_votes_total", "member" => member.to_owned()).increment(1);
+}
+
+pub(super) fn invalid_share(member: &str) {
     counter!("fairpost_invalid_shares_total", "member" => member.to_owned()).increment(1);
 }

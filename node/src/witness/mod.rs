@@ -33,11 +33,13 @@
 //! - No two tokens for one exchange, whatever the order of commands, crashes and losses, while no more than `f` members
 //!   lie (the property tests in `harness`).
 
+pub mod blame;
 pub mod collect;
 pub mod combine;
 #[cfg(test)]
 mod harness;
 pub mod metrics;
+pub mod refusals;
 pub mod rounds;
 pub mod rules;
 pub mod service;

@@ -229,8 +229,13 @@ async fn attempt(options: &Options, exchange: ExchangeId) -> Result<(), String> 
                 continue;
             }
         };
-        if let Err(problem) = collected.add(&options.view, exchange, next, answer) {
-            debug!(%exchange, round = %next, %problem, "a statement does not hold");
+        let certificate = answer.statement.payload().certificate.clone();
+        match collected.add(&options.view, exchange, next, answer) {
+            // What it holds may show that somebody voted twice.
+            Ok(()) => certificate
+                .map_or(Ok(()), |certificate| options.witness.compare(&certificate))
+                .map_err(|error| fail(&error))?,
+            Err(problem) => debug!(%exchange, round = %next, %problem, "a statement does not hold"),
         }
         let (view, set) = (Arc::clone(&options.view), collected.clone());
         let assembled = tokio::task::spawn_blocking(move || assemble(&view, exchange, last, &set)).await;

@@ -26,7 +26,9 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use super::blame;
 use super::metrics;
+use super::refusals::{Asked, Refusals};
 use super::rules::{self, Refusal, Seen};
 use super::store::{self, Standing, Store};
 use super::tally::{self, Counted, Leaves, Problem, Tally};
@@ -70,11 +72,14 @@ pub struct Received {
     pub leaves: Vec<u8>,
 }
 
-impl From<&Counted> for Received {
+impl std::convert::From<&Counted> for Received {
     fn from(counted: &Counted) -> Self {
         Self { vote: counted.vote.clone(), leaves: counted.leaves.as_bytes().to_vec() }
     }
 }
+
+/// Something, and the index of the member that sent it, which need not be its author.
+type From<T> = (u16, T);
 
 /// How the witness reaches the other members.
 pub trait Peers: Send + Sync + 'static {
@@ -109,6 +114,8 @@ pub struct Options {
     pub log: Arc<dyn FirstSeen>,
     /// The others.
     pub peers: Arc<dyn Peers>,
+    /// Who is blamed for what.
+    pub blame: blame::Handle,
     /// This node's clock.
     pub clock: fn() -> Timestamp,
     /// How many entries' tallies may be in memory that lack a certificate. Beyond that the oldest are dropped for which nobody
@@ -120,9 +127,10 @@ struct Inner {
     options: Options,
     store: Store,
     standing: Standing,
-    received: mpsc::Sender<Received>,
-    acknowledged: mpsc::Sender<Cose<Acknowledgement>>,
+    received: mpsc::Sender<From<Received>>,
+    acknowledged: mpsc::Sender<From<Cose<Acknowledgement>>>,
     asked: mpsc::Sender<later::Ask>,
+    refusals: Refusals,
     /// Who waits for an exchange's certificate.
     waiting: Waiting,
     /// The last entry all of whose leaves are certified.
@@ -139,11 +147,11 @@ pub struct Handle(Arc<Inner>);
 /// The task that votes and counts.
 pub struct Service {
     inner: Arc<Inner>,
-    received: mpsc::Receiver<Received>,
-    acknowledged: mpsc::Receiver<Cose<Acknowledgement>>,
+    received: mpsc::Receiver<From<Received>>,
+    acknowledged: mpsc::Receiver<From<Cose<Acknowledgement>>>,
     asked: mpsc::Receiver<later::Ask>,
     /// Votes on entries that this node has not decided yet, by sequence.
-    early: BTreeMap<u64, Vec<Received>>,
+    early: BTreeMap<u64, Vec<From<Received>>>,
 }
 
 impl Service {
@@ -167,6 +175,7 @@ impl Service {
             received: sender,
             acknowledged: acknowledger,
             asked: asker,
+            refusals: Refusals::default(),
             waiting,
             certified,
             tallies,
@@ -286,9 +295,9 @@ impl Service {
     }
 
     /// Counts votes that came in; gives the entries that have new ones.
-    fn count(&mut self, received: Vec<Received>) -> Result<BTreeSet<u64>, Error> {
+    fn count(&mut self, received: Vec<From<Received>>) -> Result<BTreeSet<u64>, Error> {
         let mut touched = BTreeSet::new();
-        for received in received {
+        for (from, received) in received {
             let sequence = received.vote.payload().sequence;
             let state = *self.inner.options.ledger.watch().borrow();
             if sequence > state {
@@ -296,12 +305,12 @@ impl Service {
                 if sequence <= state + KEPT as u64 {
                     let waiting = self.early.entry(sequence).or_default();
                     if waiting.len() < 2 * self.inner.options.view.quorum().n() {
-                        waiting.push(received);
+                        waiting.push((from, received));
                     }
                 }
                 continue;
             }
-            if self.inner.add(sequence, received)? {
+            if self.inner.add(sequence, from, received)? {
                 touched.insert(sequence);
             }
         }
@@ -384,7 +393,7 @@ impl Inner {
                 Err(refusal) => {
                     let Leaf { exchange, round, verdict, .. } = leaf;
                     warn!(%exchange, %round, %verdict, %refusal, "does not vote");
-                    metrics::refused(&refusal);
+                    self.refuse(Asked::Vote, exchange, *round, &refusal);
                     if let (Verdict::Released, Some(seen)) = (verdict, entry) {
                         receipts.push((*exchange, seen));
                     }
@@ -465,8 +474,8 @@ impl Inner {
         Ok(tally)
     }
 
-    /// Counts one vote; `true` if it was new.
-    fn add(&self, sequence: u64, received: Received) -> Result<bool, Error> {
+    /// Counts one vote, which this member sent; `true` if it was new.
+    fn add(&self, sequence: u64, from: u16, received: Received) -> Result<bool, Error> {
         self.take_up(sequence)?;
         let mut tallies = self.tallies.lock();
         let Some(tally) = tallies.get_mut(&sequence) else { return Ok(false) };
@@ -474,24 +483,57 @@ impl Inner {
             debug!(sequence, "a vote came with another number of leaves");
             return Ok(false);
         };
-        let (ours, theirs) = (tally.block().log_root, received.vote.payload().log_root);
-        let signer = *received.vote.signer();
-        match tally.add(&self.options.view, Counted { vote: received.vote, leaves }) {
-            Ok(new) => {
-                if new && ours != theirs {
+        let (ours, vote) = (tally.block().log_root, received.vote.clone());
+        let (signer, theirs) = (*vote.signer(), vote.payload().log_root);
+        let problem = match tally.add(&self.options.view, Counted { vote: received.vote, leaves }) {
+            Ok(false) => return Ok(false),
+            Ok(true) => {
+                if ours != theirs {
                     error!(sequence, %signer, %ours, %theirs, "a member's evidence log has another root: a fork");
                     metrics::forked();
+                    drop(tallies);
+                    self.compare_roots(&vote);
                 }
-                Ok(new)
+                return Ok(true);
             }
-            Err(problem) => {
-                warn!(sequence, %signer, %problem, "a vote does not count");
-                if let Problem::Equivocation { member, .. } = &problem {
-                    metrics::equivocated(member);
-                }
-                Ok(false)
+            Err(problem) => problem,
+        };
+        drop(tallies);
+        warn!(sequence, from, %signer, %problem, "a vote does not count");
+        match problem {
+            Problem::Equivocation { both } => self.options.blame.votes(*both),
+            Problem::Signature(_) => {
+                let what = format!("a vote on entry {sequence} in the name of {signer}");
+                self.options.blame.signature(from, what, vote.bytes());
             }
+            // The signature holds, and the leaves are not this ledger's: it may be a vote in another log.
+            Problem::Ballot { .. } => self.compare_roots(&vote),
+            _ => {}
         }
+        Ok(false)
+    }
+
+    /// Looks whether the author of this vote, whose signature holds, has signed another root for the same size of the log.
+    fn compare_roots(&self, vote: &Cose<Vote>) {
+        let Some((member, _)) = self.options.view.member_by_key(*vote.signer()) else { return };
+        let said = vote.payload();
+        let other = {
+            let tallies = self.tallies.lock();
+            let held = tallies.values().filter_map(|tally| tally.vote_of(member));
+            let mut other = held.map(|counted| &counted.vote).filter(|held| {
+                let held = held.payload();
+                held.log_size == said.log_size && held.log_root != said.log_root
+            });
+            other.next().cloned()
+        };
+        if let Some(other) = other {
+            self.options.blame.votes([other, vote.clone()]);
+        }
+    }
+
+    /// Keeps in mind that something was not signed, and why.
+    fn refuse(&self, asked: Asked, exchange: &ExchangeId, round: Round, refusal: &Refusal) {
+        self.refusals.add(asked, exchange, round, refusal, (self.options.clock)());
     }
 
     /// Whether somebody waits for a certificate of this entry.

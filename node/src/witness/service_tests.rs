@@ -9,18 +9,21 @@ use fairpost_api::v1::command_result::Kind;
 use fairpost_api::v1::{CommandResult, ForwardResponse};
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Command;
-use fairpost_proto::ids::{ExchangeId, Span, Timestamp, Verdict};
+use fairpost_proto::ids::{Digest, ExchangeId, Span, Timestamp, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::round::Acknowledgement;
-use fairpost_proto::threshold::{Message, Share, Token};
+use fairpost_proto::threshold::{Message, Token};
 use fairpost_proto::view::View;
+use fairpost_proto::vote::Vote;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::collect::{Collector, Error, Shares};
+use super::blame;
+use super::collect::{Collector, Error, Given, NoShare, Shares};
 use super::combine;
 use super::rounds::{self, Answer, Others};
 use super::rules::{self, Refusal};
@@ -44,6 +47,8 @@ struct Net {
     handles: Mutex<Vec<Handle>>,
     /// Members that send the share of another message.
     liars: Mutex<Vec<u16>>,
+    /// Members that send what is no share at all.
+    garblers: Mutex<Vec<u16>>,
     /// Members whose votes and shares get lost.
     lost: Mutex<Vec<u16>>,
     /// Who asked whom for a share.
@@ -120,7 +125,7 @@ impl Peers for Link {
     fn cast(&self, votes: Vec<Received>) {
         for member in (0..MEMBERS as u16).filter(|member| *member != self.own) {
             if let Some(handle) = self.handle(member) {
-                handle.receive(votes.clone());
+                handle.receive(self.own, votes.clone());
             }
         }
     }
@@ -128,7 +133,7 @@ impl Peers for Link {
     fn acknowledge(&self, acknowledgements: Vec<Signed<Acknowledgement>>) {
         for member in (0..MEMBERS as u16).filter(|member| *member != self.own) {
             if let Some(handle) = self.handle(member) {
-                handle.receive_acknowledgements(acknowledgements.clone());
+                handle.receive_acknowledgements(self.own, acknowledgements.clone());
             }
         }
     }
@@ -137,8 +142,8 @@ impl Peers for Link {
         let own = self.handle(self.own);
         for member in members {
             if let (Some(own), Some(other)) = (&own, self.handle(member)) {
-                own.receive(other.votes(sequence).unwrap());
-                own.receive_acknowledgements(other.acknowledgements(sequence).unwrap());
+                own.receive(member, other.votes(sequence).unwrap());
+                own.receive_acknowledgements(member, other.acknowledgements(sequence).unwrap());
             }
         }
     }
@@ -180,19 +185,20 @@ impl Others for Link {
 }
 
 impl Shares for Link {
-    fn share(
-        &self,
-        member: u16,
-        exchange: ExchangeId,
-    ) -> BoxFuture<'static, Result<(Verdict, Share), String>> {
+    fn share(&self, member: u16, exchange: ExchangeId) -> BoxFuture<'static, Given> {
         self.net.asked.lock().push((self.own, member));
         let handle = self.handle(member);
         let lies = self.net.liars.lock().contains(&member);
+        let garbles = self.net.garblers.lock().contains(&member);
         let world = Arc::clone(&self.world);
         Box::pin(async move {
-            let handle = handle.ok_or("not reached")?;
-            let decided = handle.certified(&exchange).await.map_err(|error| error.to_string())?;
-            let (verdict, share) = handle.share(&decided).map_err(|error| error.to_string())?;
+            let none = |error: &dyn std::fmt::Display| NoShare::None(error.to_string());
+            let handle = handle.ok_or_else(|| none(&"not reached"))?;
+            let decided = handle.certified(&exchange).await.map_err(|error| none(&error))?;
+            let (verdict, share) = handle.share(&decided).map_err(|error| none(&error))?;
+            if garbles {
+                return Err(NoShare::Malformed { bytes: vec![7; 96], problem: "not a point".into() });
+            }
             if !lies {
                 return Ok((verdict, share));
             }
@@ -308,6 +314,9 @@ async fn member(
     let mut share = share_file(folder.path(), world, index);
     let (database, writer) = open(folder.path(), Store::Witness, WitnessStore::COLUMNS);
     let (store, standing) = WitnessStore::open(database, writer, &mut share).await.unwrap();
+    let blaming = blame::Options { trust: Arc::new(world.trust()), clock: || after(20) };
+    let (blaming, blame) = blame::Service::open(blaming, store.clone()).unwrap();
+    tokio::spawn(blaming.run(stop.clone()));
     let link = || Link { net: Arc::clone(net), world: Arc::clone(world), own: index as u16 };
     let options = Options {
         view: Arc::clone(view),
@@ -317,6 +326,7 @@ async fn member(
         ledger: ledger.clone(),
         log: Arc::new(Sight { net: Arc::clone(net), own: index as u16 }),
         peers: Arc::new(link()),
+        blame,
         clock: || after(20),
         incomplete,
     };
@@ -367,6 +377,182 @@ async fn a_wrong_share_is_found_and_done_without() {
     let exchange = cluster.order(20, Verdict::Released).await;
     let failed = cluster.token(0, &exchange).await;
     assert!(matches!(failed, Err(Error::TooFew { needed: 3, found: 2 })), "{failed:?}");
+}
+
+/// Waits until something holds that no event tells of.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_wrong_shares_is_asked_last_until_it_is_cleared() {
+    for garbles in [false, true] {
+        let cluster = Cluster::start().await;
+        let (world, net) = (&cluster.world, &cluster.net);
+        let liars = if garbles { &net.garblers } else { &net.liars };
+        *liars.lock() = vec![2];
+        let blame = cluster.members[0].witness.blame();
+        // Exchanges in which member 2 is not the last to be asked.
+        let early = |number: &u8| world.nro(*number).payload().terms.exchange().as_bytes()[0] % 4 != 3;
+        let mut numbers = (1..60).filter(early);
+        let mut next = async || {
+            net.asked.lock().clear();
+            let exchange = cluster.order(numbers.next().unwrap(), Verdict::Released).await;
+            cluster.voted(0).await;
+            assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
+            let asked = net.asked.lock().clone();
+            asked.into_iter().filter(|(by, _)| *by == 0).map(|(_, member)| member).collect::<Vec<_>>()
+        };
+        let mut asked = next().await;
+        while !blame.is_blamed(2) {
+            asked = next().await;
+        }
+        assert!(asked.contains(&2), "{asked:?}");
+        for _ in 0..8 {
+            let asked = next().await;
+            let place = asked.iter().position(|member| *member == 2);
+            // A slow machine makes it impatient: then all are asked, and this one last.
+            assert!(place.is_none_or(|place| place == 2), "{asked:?}");
+        }
+        let record = blame.records().remove(0);
+        assert_eq!((record.kind, blame.records().len()), (blame::Kind::Share, 1));
+        assert!(!record.evidence.is_empty());
+
+        // It goes on counting: with another member gone it is needed, and its valid share taken.
+        net.lost.lock().push(1);
+        liars.lock().clear();
+        let asked = next().await;
+        assert!(asked.contains(&2), "{asked:?}");
+        assert!(blame.is_blamed(2), "one good share changes nothing");
+        net.lost.lock().clear();
+
+        let third = world.view.members()[2].key_id();
+        assert_eq!(blame.clear(third, third).await, Ok(1));
+        let mut asked = next().await;
+        for _ in 0..8 {
+            if asked.iter().take(2).any(|member| *member == 2) {
+                break;
+            }
+            asked = next().await;
+        }
+        assert!(asked.iter().take(2).any(|member| *member == 2), "{asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_share_of_one_who_is_blamed_is_not_combined() {
+    let cluster = Cluster::start().await;
+    let blame = cluster.members[0].witness.blame();
+    blame.share(2, &ExchangeId::new([1; 32]), Verdict::Released, b"before");
+    *cluster.net.liars.lock() = vec![2];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    let decided = tokio::time::timeout(CONTESTED, cluster.members[0].witness.certified(&exchange)).await;
+    decided.expect("a certificate").unwrap();
+    // Two are gone: it is asked, and two shares are not even combined.
+    *cluster.net.lost.lock() = vec![1, 3];
+    let failed = cluster.token(0, &exchange).await;
+    assert!(matches!(failed, Err(Error::TooFew { needed: 3, found: 1 })), "{failed:?}");
+    assert_eq!(blame.records()[0].count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_votes_of_one_member_are_kept_as_proof_and_a_forged_one_blames_its_sender() {
+    let cluster = Cluster::start().await;
+    let (world, witness) = (&cluster.world, &cluster.members[0].witness);
+    let blame = witness.blame();
+    let exchange = cluster.order(1, Verdict::Released).await;
+    assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
+    let third = world.view.members()[2].key_id();
+    let held = || witness.votes(1).unwrap().into_iter().find(|held| *held.vote.signer() == third);
+    until("the vote of member 2", || held().is_some()).await;
+    let honest = held().unwrap();
+    let vote = |change: &dyn Fn(&mut Vote), key: usize| {
+        let mut vote = *honest.vote.payload();
+        change(&mut vote);
+        Received { vote: Signed::sign(vote, third, &world.identities[key]), leaves: honest.leaves.clone() }
+    };
+
+    let forged = vote(&|vote| vote.ballot = Digest::of(b"none"), 1);
+    witness.receive(3, vec![forged]);
+    until("the sender is blamed", || blame.is_blamed(3)).await;
+    assert!(!blame.is_blamed(2) && !blame.is_blamed(1), "not the author, and not who is named");
+    // What is said to be its leaves is another's word, and must not hide it.
+    let mut other = vote(&|vote| vote.log_root = Digest::of(b"another log"), 2);
+    other.leaves = vec![0];
+    witness.receive(1, vec![other.clone(), other, honest.clone()]);
+    until("the author is convicted", || blame.is_blamed(2)).await;
+    let roots = blame.records().into_iter().find(|record| record.member == third).unwrap();
+    assert_eq!((roots.kind, roots.count), (blame::Kind::Roots, 1));
+    let proof = Misconduct::parse(&roots.evidence).unwrap();
+    assert!(misconduct::verify(&proof, &world.trust()).unwrap().subject.contains("size 1"));
+    // It goes on counting.
+    assert!(witness.votes(1).unwrap().iter().any(|held| *held.vote.signer() == third));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_signed_elsewhere_convicts_whose_vote_is_here() {
+    let cluster = Cluster::start().await;
+    let world = &cluster.world;
+    // Entry 1 is decided without member 2, so that its vote on it is not here.
+    cluster.net.lost.lock().push(2);
+    let exchange = cluster.order(1, Verdict::Released).await;
+    for member in [0, 1, 3] {
+        assert_eq!(cluster.token(member, &exchange).await.unwrap(), Verdict::Released);
+    }
+    cluster.net.lost.lock().clear();
+    cluster.order(2, Verdict::Released).await;
+    let third = world.view.members()[2].key_id();
+    // In another log, entry 1 made it as long as entry 2 does here: with these leaves, or with others.
+    for (member, others) in [(0, false), (1, true)] {
+        let witness = &cluster.members[member].witness;
+        let held = |sequence, key| {
+            let votes = witness.votes(sequence).unwrap();
+            votes.into_iter().find(|held| *held.vote.signer() == key)
+        };
+        until("its vote on entry 2", || held(2, third).is_some()).await;
+        assert!(held(1, third).is_none());
+        let (first, second) = (held(1, world.view.members()[3].key_id()).unwrap(), held(2, third).unwrap());
+        let (here, there) = (first.vote.payload(), second.vote.payload());
+        let ballot = if others { Digest::of(b"other leaves") } else { here.ballot };
+        let fork = Vote { log_size: there.log_size, log_root: Digest::of(b"another log"), ballot, ..*here };
+        let vote = Signed::sign(fork, third, &world.identities[2]);
+        assert!(!witness.blame().is_blamed(2));
+        witness.receive(3, vec![Received { vote, leaves: first.leaves }]);
+        until("the contradiction is found", || witness.blame().is_blamed(2)).await;
+        let kinds: Vec<_> =
+            witness.blame().records().iter().map(|record| (record.member, record.kind)).collect();
+        assert_eq!(kinds, [(third, blame::Kind::Roots)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_another_leaf_of_the_round_convicts_who_voted_here() {
+    let cluster = Cluster::start().await;
+    let (world, witness) = (&cluster.world, &cluster.members[0].witness);
+    let exchange = cluster.order(1, Verdict::Released).await;
+    assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
+    until("all votes", || witness.votes(1).unwrap().len() == MEMBERS).await;
+    let ours = cluster.members[0].ledger.exchange(&exchange).unwrap().unwrap().leaf;
+    witness.compare(&world.certificate(ours, &[1, 2, 3])).unwrap();
+    assert_eq!(witness.blame().records(), []);
+    let other = Leaf { verdict: Verdict::Withdrawn, ..ours };
+    witness.compare(&world.certificate(Leaf { round: Round::new(2).unwrap(), ..other }, &[1, 2, 3])).unwrap();
+    assert_eq!(witness.blame().records(), [], "another round may have another leaf");
+    let theirs = world.certificate(other, &[1, 2, 3]);
+    theirs.check(&world.view).unwrap();
+    witness.compare(&theirs).unwrap();
+    let records = witness.blame().records();
+    assert_eq!(witness.blame().names(), ["n2", "n3", "n4"]);
+    for record in records {
+        assert_eq!(record.kind, blame::Kind::Leaves);
+        let proof = Misconduct::parse(&record.evidence).unwrap();
+        misconduct::verify(&proof, &world.trust()).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,12 @@
 //!   ([`Store::chosen`]; `a_choice_is_for_the_leaves_it_was_made_for`).
 //! - Votes, promises, statements, acknowledgements, certificates and first-seen receipts are synced before the call that
 //!   wrote them returns; a promise and the statement that it was made with are written as a whole.
+//! - What a member is blamed for, and that it was cleared, is there after a restart ([`Store::blamed`];
+//!   `what_a_member_is_blamed_for_survives_a_restart_and_a_clearing_too`).
 //! - Which certificates it has of an exchange is known whatever the ledger has become since ([`Store::held`];
 //!   `a_certificate_of_another_log_is_known`).
+
+pub(super) mod blamed;
 
 use bytes::Bytes;
 use fairpost_proto::cbor::{self, Reader, Writer};
@@ -39,6 +43,8 @@ const ACKNOWLEDGED: Column = Column::new("acknowledged");
 /// By exchange and round: the acknowledgements of a quorum.
 const ACKNOWLEDGEMENTS: Column = Column::new("acknowledgements");
 const RECEIPTS: Column = Column::new("receipts");
+/// By member and kind: what a member is blamed for.
+const BLAMED: Column = Column::new("blamed");
 const META: Column = Column::new("meta");
 
 const ID: &[u8] = b"id";
@@ -176,6 +182,7 @@ impl Store {
         ACKNOWLEDGED,
         ACKNOWLEDGEMENTS,
         RECEIPTS,
+        BLAMED,
         META,
     ];
 

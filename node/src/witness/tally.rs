@@ -4,8 +4,8 @@
 //!
 //! - A vote counts only with its author's signature, for this entry of this cluster in this view, and for the leaves
 //!   whose tree has the signed ballot root ([`Tally::add`]).
-//! - One ballot per member and entry: a second, different one is reported with both ([`Problem::Equivocation`]) and not
-//!   counted beside the first.
+//! - One vote per member and entry: a second one, with another ballot or another log, is reported with the first
+//!   ([`Problem::Equivocation`]) and not counted beside it.
 //! - An acknowledgement counts only with its author's signature, in this view, and for a leaf of a later round that the
 //!   entry has, each author once ([`Tally::acknowledge`]).
 
@@ -15,6 +15,7 @@ use fairpost_proto::cose::{self, Signed};
 use fairpost_proto::ids::{ClusterId, Digest};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::merkle::{self, InclusionProof};
+use fairpost_proto::misconduct::Voted;
 use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
@@ -126,16 +127,25 @@ pub enum Problem {
         /// The leaf's hash.
         found: Digest,
     },
-    /// A member signed two ballots for one entry.
-    #[error("member {member} signed ballot {first} and ballot {second} for one entry")]
+    /// A member signed two votes on one entry: with two ballots, or with two roots of the evidence log.
+    #[error("{}", contradiction(both))]
     Equivocation {
-        /// The member's name.
-        member: String,
-        /// Root of the ballot that came first.
-        first: Digest,
-        /// Root of the other.
-        second: Digest,
+        /// The vote that came first, and the other.
+        both: Box<[Signed<Vote>; 2]>,
     },
+}
+
+fn contradiction(both: &[Signed<Vote>; 2]) -> String {
+    let [first, second] = both.each_ref().map(Signed::payload);
+    let (one, other) = ((first.ballot, first.log_root), (second.ballot, second.log_root));
+    format!(
+        "{} signed ballot {} of the log with root {}, and ballot {} of the log with root {}, for one entry",
+        both[0].signer(),
+        one.0,
+        one.1,
+        other.0,
+        other.1
+    )
 }
 
 /// A vote that counts, with the leaves in its ballot.
@@ -200,16 +210,17 @@ impl Tally {
             return Ok(false);
         }
         counted.vote.verify(&member.identity)?;
+        // Whatever leaves another says that it is for: the two signatures speak for themselves.
+        if let Some(held) = self.votes.get(&index) {
+            let first = held.vote.payload();
+            if (first.ballot, first.log_size, first.log_root) == (vote.ballot, vote.log_size, vote.log_root) {
+                return Ok(false);
+            }
+            return Err(Problem::Equivocation { both: Box::new([held.vote.clone(), counted.vote]) });
+        }
         let (expected, found) = (vote.ballot, self.root(&counted.leaves));
         if expected != found {
             return Err(Problem::Ballot { expected, found });
-        }
-        if let Some(held) = self.votes.get(&index) {
-            let (first, second) = (held.vote.payload().ballot, vote.ballot);
-            if first == second {
-                return Ok(false);
-            }
-            return Err(Problem::Equivocation { member: member.name.clone(), first, second });
         }
         self.votes.insert(index, counted);
         Ok(true)
@@ -379,6 +390,23 @@ impl Tally {
     /// The votes that count.
     pub fn votes(&self) -> impl Iterator<Item = &Counted> {
         self.votes.values()
+    }
+
+    /// The vote that this member gave, if it counts.
+    pub fn vote_of(&self, member: u16) -> Option<&Counted> {
+        self.votes.get(&member)
+    }
+
+    /// The votes for the leaf at `place`, each with the proof that its ballot has the leaf.
+    pub fn voted(&self, place: usize) -> Vec<Voted> {
+        let Some(leaf) = self.block.leaves.get(place) else { return Vec::new() };
+        let for_it = self.votes.values().filter(|counted| counted.leaves.contains(place));
+        let voted = for_it.filter_map(|counted| {
+            let index = (0..place).filter(|before| counted.leaves.contains(*before)).count();
+            let proof = merkle::inclusion(&self.ballot(&counted.leaves), index as u64).ok()?;
+            Some(Voted { leaf: *leaf, vote: counted.vote.clone(), proof })
+        });
+        voted.collect()
     }
 
     /// Whose votes are still missing, by index.

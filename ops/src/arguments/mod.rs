@@ -56,6 +56,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Node,
     },
+    /// Whom the nodes blame for signing or sending what no honest node does.
+    #[command(subcommand)]
+    Blame(Blame),
+    /// Why the nodes did not sign, lately.
+    #[command(after_help = "Example:\n  fairpostctl refusals --dir demo\n\n\
+        Exit codes: 0 all answered, 1 error, 2 some did not answer, 64 wrong usage, 75 nobody answered.")]
+    Refusals {
+        #[command(flatten)]
+        cluster: Node,
+        /// How to show it. The JSON form is stable, and has a version.
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
     /// Drive full exchanges through a running cluster, and measure them beside the bound that its cryptography sets.
     #[command(after_help = "Example:\n  fairpostctl bench --dir demo --clients 64 --seconds 30\n\n\
         It fills the cluster with exchanges: use one that was made for this.")]
@@ -151,6 +164,44 @@ impl Bench {
             patience: self.cluster.patience(),
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Blame {
+    /// Ask every member whom it blames.
+    #[command(after_help = "Example:\n  fairpostctl blame list --dir demo\n\n\
+        Exit codes: 0 nobody is blamed, 1 error, 2 somebody is, or some did not answer, 64 wrong usage, 75 nobody answered.")]
+    List {
+        #[command(flatten)]
+        cluster: Node,
+        /// How to show it. The JSON form is stable, and has a version.
+        #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Write a proof of misconduct against a member to standard output; `fairpost verify` judges it.
+    #[command(after_help = "Example:\n  fairpostctl blame export --dir demo n3 > n3.proof\n  \
+        fairpost verify --cluster demo/cluster.trust n3.proof")]
+    Export {
+        #[command(flatten)]
+        cluster: Node,
+        /// The member's name.
+        member: String,
+    },
+    /// Have every node forget what it blames a member for, and ask it as all others.
+    #[command(after_help = "Example:\n  fairpostctl blame clear --dir demo n3 --yes --cluster-name demo\n\n\
+        Exit codes: 0 every node has, 1 error, 2 some have not, 64 wrong usage, 75 nobody answered.")]
+    Clear {
+        #[command(flatten)]
+        cluster: Node,
+        /// The member's name.
+        member: String,
+        /// That you mean it.
+        #[arg(long, required = true)]
+        yes: bool,
+        /// The cluster's name, so that it is the cluster that you mean.
+        #[arg(long, value_name = "NAME")]
+        cluster_name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

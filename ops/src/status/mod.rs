@@ -23,6 +23,7 @@ mod probe;
 mod report;
 mod show;
 
+pub(crate) use probe::explain;
 pub use probe::{Answer, Probe, probe};
 pub use report::{Members, Node, Report, Share, State};
 pub use show::{line, table};

@@ -70,7 +70,7 @@ fn offset(asked_millis: u64, round_trip: Duration, server_millis: u64) -> i64 {
     if server_millis >= here { distance } else { -distance }
 }
 
-fn explain(status: &tonic::Status) -> String {
+pub(crate) fn explain(status: &tonic::Status) -> String {
     match connect_error(status) {
         Some(error) => error.to_string(),
         None => match (status.message(), status.source()) {

@@ -162,6 +162,7 @@ impl Report {
         alarms.extend(leaders(&answers));
         alarms.extend(clocks(view, &answers));
         alarms.extend(forks(&answers));
+        alarms.extend(blamed(view, &answers));
 
         let state = if answers.is_empty() {
             State::Unreached
@@ -322,6 +323,23 @@ fn forks(answers: &[(&str, &Answer)]) -> Vec<String> {
         }
     }
     alarms
+}
+
+/// Members of the view whom somebody blames. What else a node may name is passed over.
+fn blamed(view: &View, answers: &[(&str, &Answer)]) -> Vec<String> {
+    let by = |name: &str| {
+        let by =
+            answers.iter().filter(|(_, answer)| answer.status.blamed.iter().any(|blamed| blamed == name));
+        by.map(|(node, _)| *node).collect::<Vec<_>>()
+    };
+    let named = view.members().iter().map(|member| (&member.name, by(&member.name)));
+    named
+        .filter(|(_, by)| !by.is_empty())
+        .map(|(name, by)| {
+            let verb = if by.len() == 1 { "blames" } else { "blame" };
+            format!("{} {verb} {name} for a misdeed; see fairpostctl blame list", by.join(" and "))
+        })
+        .collect()
 }
 
 #[cfg(test)]

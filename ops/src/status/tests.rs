@@ -190,6 +190,16 @@ fn logs_of_one_size_with_two_roots_are_a_fork_and_of_two_sizes_are_not() {
 }
 
 #[test]
+fn who_is_blamed_alarms_and_says_by_whom() {
+    let mut probes = well(4);
+    answer(&mut probes, 0).status.blamed = vec!["n3".into(), "nobody".into()];
+    answer(&mut probes, 3).status.blamed = vec!["n3".into()];
+    let report = Report::new(&view(4, 1), &probes);
+    assert_eq!(report.state, State::Degraded);
+    assert_eq!(report.alarms, ["n1 and n4 blame n3 for a misdeed; see fairpostctl blame list"]);
+}
+
+#[test]
 fn another_epoch_than_the_trust_files_alarms() {
     let mut probes = well(4);
     answer(&mut probes, 0).status.epoch = 1;

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod blame;
 mod ceremony;
 mod cli;
 mod exchange;

@@ -6,6 +6,7 @@ use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::entry::Demand;
 use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
 use fairpost_proto::leaf::Round;
+use fairpost_proto::misconduct::{Act, Voted};
 use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::threshold::{Message, Share};
 use fairpost_proto::vote::Certificate;
@@ -15,7 +16,8 @@ use tracing::debug;
 use super::later::Ask;
 use super::{Error, Handle, Received, Standing};
 use crate::ledger::Exchange;
-use crate::witness::metrics;
+use crate::witness::blame;
+use crate::witness::refusals::{Asked, Refused};
 use crate::witness::rules::{self, Acknowledged};
 use crate::witness::store::Receipt;
 use crate::witness::tally::Tally;
@@ -86,25 +88,58 @@ impl Handle {
         Ok(all)
     }
 
+    /// Who is blamed for what.
+    pub fn blame(&self) -> &blame::Handle {
+        &self.0.options.blame
+    }
+
+    /// Why this server did not sign, the newest refusals first.
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.0.refusals.newest()
+    }
+
+    /// Looks whether a member that voted in this certificate voted for another leaf of the same round here. The
+    /// certificate was checked.
+    pub fn compare(&self, certificate: &Certificate) -> Result<(), Error> {
+        let theirs = certificate.leaf();
+        let rounds = self.0.options.ledger.rounds(&theirs.exchange)?;
+        let Some(ours) = rounds.iter().find(|ours| ours.leaf.round == theirs.round) else { return Ok(()) };
+        if ours.leaf == *theirs {
+            return Ok(());
+        }
+        self.0.take_up(ours.sequence)?;
+        let held = match self.0.tallies.lock().get(&ours.sequence) {
+            Some(tally) => tally.voted(ours.place as usize),
+            None => return Ok(()),
+        };
+        for (vote, proof) in certificate.proved_votes() {
+            let other = Voted { leaf: *theirs, vote: vote.clone(), proof: proof.clone() };
+            if let Some(held) = held.iter().find(|held| held.vote.signer() == vote.signer()) {
+                self.0.options.blame.convict(Act::Leaves(Box::new([held.clone(), other])));
+            }
+        }
+        Ok(())
+    }
+
     /// How many exchanges' certificates somebody waits for.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.0.waiting.len()
     }
 
-    /// Hands in votes of other members. They are checked before they count; when too many wait, they are dropped.
-    pub fn receive(&self, votes: Vec<Received>) {
+    /// Hands in votes, which this member sent. They are checked before they count; when too many wait, they are dropped.
+    pub fn receive(&self, from: u16, votes: Vec<Received>) {
         for vote in votes {
-            if self.0.received.try_send(vote).is_err() {
+            if self.0.received.try_send((from, vote)).is_err() {
                 debug!("too many votes wait to be counted: one is dropped, and will be asked for");
             }
         }
     }
 
-    /// Hands in acknowledgements of other members. They are checked before they count; when too many wait, they are dropped.
-    pub fn receive_acknowledgements(&self, acknowledgements: Vec<Cose<Acknowledgement>>) {
+    /// Hands in acknowledgements, which this member sent. They are checked before they count; when too many wait, they are dropped.
+    pub fn receive_acknowledgements(&self, from: u16, acknowledgements: Vec<Cose<Acknowledgement>>) {
         for acknowledgement in acknowledgements {
-            if self.0.acknowledged.try_send(acknowledgement).is_err() {
+            if self.0.acknowledged.try_send((from, acknowledgement)).is_err() {
                 debug!("too many acknowledgements wait to be counted: one is dropped, and will be asked for");
             }
         }
@@ -217,7 +252,9 @@ impl Handle {
         let (leaf, found) = stored.map_or((None, 0), |(leaf, found)| (Some(leaf), found));
         let signed = self.0.store.signed(&exchange.leaf.exchange, exchange.leaf.round)?;
         let acknowledged = Acknowledged { needed: self.0.options.view.quorum().q(), found };
-        let verdict = rules::may_share(&signed, leaf.as_ref(), acknowledged).inspect_err(metrics::refused)?;
+        let verdict = rules::may_share(&signed, leaf.as_ref(), acknowledged).inspect_err(|refusal| {
+            self.0.refuse(Asked::Share, &exchange.leaf.exchange, exchange.leaf.round, refusal);
+        })?;
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         let share = self.0.options.share.share().ok_or_else(|| Error::Closed("it has no share".into()))?;
         Ok((verdict, share.sign(&Message::Verdict { cluster, verdict, exchange })))

@@ -12,11 +12,13 @@ use fairpost_proto::vote::Certificate;
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
-use super::{Error, Inner};
+use super::{Error, From, Inner};
 use crate::ledger::{Block, Exchange, Exchanges as _};
 use crate::witness::metrics;
+use crate::witness::refusals::Asked;
 use crate::witness::rules::{self, Contested, Outlook, Refusal};
 use crate::witness::store::Stated;
+use crate::witness::tally::Problem;
 
 /// How long a round gets to be decided before a statement for the next one is given.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -122,7 +124,7 @@ impl Inner {
                 Ok((_, Err(refusal))) => {
                     let Leaf { exchange, round, .. } = leaf;
                     info!(%exchange, %round, %refusal, "does not acknowledge");
-                    metrics::refused(&refusal);
+                    self.refuse(Asked::Acknowledgement, exchange, *round, &refusal);
                     false
                 }
                 Err(problem) => {
@@ -141,7 +143,7 @@ impl Inner {
         let own = leaves.iter().filter_map(|leaf| self.own_acknowledgement(leaf).transpose());
         let own: Vec<Cose<Acknowledgement>> = own.collect::<Result<_, _>>()?;
         self.options.peers.acknowledge(own.clone());
-        self.confirm(own).await
+        self.confirm(own.into_iter().map(|own| (self.options.index, own)).collect()).await
     }
 
     /// Signs what the store says was acknowledged: the same bytes whenever it is asked.
@@ -159,10 +161,10 @@ impl Inner {
         Ok(Some(Cose::sign(payload, chain::key_id(&identity.verifying_key()), identity)))
     }
 
-    /// Counts acknowledgements. Where they are a quorum's they are stored, with one sync, and whoever waits is woken.
-    pub(super) async fn confirm(&self, received: Vec<Cose<Acknowledgement>>) -> Result<(), Error> {
+    /// Counts acknowledgements, each with the member that sent it. Where they are a quorum's they are stored, with one sync, and whoever waits is woken.
+    pub(super) async fn confirm(&self, received: Vec<From<Cose<Acknowledgement>>>) -> Result<(), Error> {
         let (view, mut quorums) = (&self.options.view, Vec::new());
-        for signed in received {
+        for (from, signed) in received {
             let (id, signer) = (signed.payload().exchange, *signed.signer());
             // Those of a round that is not the last here come too early or too late: they will be asked for.
             let Some(exchange) = self.options.ledger.exchange(&id)? else { continue };
@@ -172,7 +174,7 @@ impl Inner {
             self.take_up(exchange.sequence)?;
             let mut tallies = self.tallies.lock();
             let Some(tally) = tallies.get_mut(&exchange.sequence) else { continue };
-            match tally.acknowledge(view, signed) {
+            match tally.acknowledge(view, signed.clone()) {
                 Ok(Some(place)) if tally.confirmed(place) == 0 => {
                     let held: Vec<_> = tally.acknowledgements(place).cloned().collect();
                     if held.len() >= view.quorum().q() {
@@ -180,7 +182,13 @@ impl Inner {
                     }
                 }
                 Ok(_) => {}
-                Err(problem) => warn!(exchange = %id, %signer, %problem, "an acknowledgement does not count"),
+                Err(problem) => {
+                    warn!(exchange = %id, from, %signer, %problem, "an acknowledgement does not count");
+                    if let Problem::Signature(_) = problem {
+                        let what = format!("an acknowledgement of exchange {id} in the name of {signer}");
+                        self.options.blame.signature(from, what, signed.bytes());
+                    }
+                }
             }
         }
         if quorums.is_empty() {
@@ -217,7 +225,7 @@ impl Inner {
         let stated = self.state(&ask.exchange, ask.round).await;
         if let Err(Error::Refused(refusal)) = &stated {
             debug!(exchange = %ask.exchange, round = %ask.round, %refusal, "gives no statement");
-            metrics::refused(refusal);
+            self.refuse(Asked::Statement, &ask.exchange, ask.round, refusal);
         }
         // Whoever asked may have given up.
         let _ = ask.answer.send(stated);
