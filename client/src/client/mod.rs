@@ -29,10 +29,12 @@
 
 mod answer;
 mod ask;
+mod collect;
 mod error;
 mod reason;
 mod roster;
 mod schedule;
+mod shares;
 mod tally;
 mod watch;
 
@@ -292,12 +294,8 @@ impl Client {
         let judge = |given| {
             answer::proof(&self.trust, mail.exchange(), claim, lock.as_ref(), given).map(Judged::Proven)
         };
-        let proven = match self.ask(Method::Proof, identity, mail, None, call, judge).await {
-            Err(Error::Rejected(rejection)) if rejection.reason == Reason::Undecided => {
-                return Err(Error::Undecided);
-            }
-            other => other?.ok_or(Error::Undecided)?,
-        };
+        let proven = self.ask(Method::Proof, identity, mail, None, call, judge).await?;
+        let proven = proven.ok_or(Error::Undecided)?;
         let (expected, found) = (mail.nro().digest(), proven.0.certificate.leaf().nro);
         if expected == found { Ok(proven) } else { Err(Error::OtherNro { expected, found }) }
     }
@@ -308,7 +306,7 @@ impl Client {
     }
 
     fn tally(&self) -> Tally {
-        Tally::new(self.faults())
+        Tally::new(self.trust.view().quorum())
     }
 
     /// The node at `place` gave an answer that does not prove itself.
