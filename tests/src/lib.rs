@@ -12,7 +12,7 @@ mod measured;
 mod people;
 pub mod world;
 
-pub use ask::{call, envelope, get_proof, request, undecided};
+pub use ask::{call, envelope, get_proof, get_share, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
 pub use command::{Ended, ended, run};
 pub use fill::{Filled, Filling, bytes_in, fill, open_ledger};

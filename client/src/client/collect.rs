@@ -8,7 +8,8 @@
 //! again after pauses, as long as the call lasts. `q` shares make the token ([`Shares`]); whichever comes first ends the call, an
 //! answer to it or the token.
 //!
-//! Who gave something that does not hold is marked as a liar, and not asked again for this token.
+//! Who gave something that does not hold is marked as a liar, and not asked again for this token. Who has lied before is asked
+//! later than the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Status;
 
 use super::Client;
-use super::ask;
+use super::ask::{self, LONGEST_PAUSE};
 use super::error::{Error, Failure, Fault};
 use super::schedule::Schedule;
 use super::shares::Shares;
@@ -41,7 +42,8 @@ pub(super) struct Collecting<'c> {
     mail: &'c SealedMail,
     /// When it begins.
     due: Instant,
-    schedule: Schedule,
+    /// Who is asked when, once it has begun.
+    schedule: Option<Schedule>,
     under_way: FuturesUnordered<BoxFuture<'static, (usize, Given)>>,
     shares: Shares<'c>,
     /// Why each of the others has given none.
@@ -56,13 +58,12 @@ impl<'c> Collecting<'c> {
         mail: &'c SealedMail,
         due: Instant,
     ) -> Self {
-        let nodes = client.roster.nodes.len();
         Self {
             client,
             identity,
             mail,
             due,
-            schedule: Schedule::new(nodes, nodes, Duration::ZERO, due),
+            schedule: None,
             under_way: FuturesUnordered::new(),
             shares: Shares::new(&client.trust, mail.exchange()),
             refusals: BTreeMap::new(),
@@ -71,20 +72,21 @@ impl<'c> Collecting<'c> {
 
     /// Something went wrong: begins now, if it has not.
     pub(super) fn hurry(&mut self, now: Instant) {
-        if now < self.due {
-            let nodes = self.client.roster.nodes.len();
-            (self.due, self.schedule) = (now, Schedule::new(nodes, nodes, Duration::ZERO, now));
-        }
+        self.due = self.due.min(now);
     }
 
     /// Asks whoever is to be asked now. The call has so much time left.
     pub(super) fn prepare(&mut self, now: Instant, left: Duration) -> Result<(), Error> {
-        while now >= self.due
-            && let Some(place) = self.schedule.pick(&self.client.roster.order(), now)
-        {
-            let Some(node) = self.client.roster.nodes.get(place) else { continue };
-            let limit = left.min(self.client.options.attempt);
-            let request = self.client.request(Method::Proof, self.identity, self.mail, None, Some(limit))?;
+        if now < self.due {
+            return Ok(());
+        }
+        let client = self.client;
+        let refusals = &mut self.refusals;
+        let schedule = self.schedule.get_or_insert_with(|| all_but_liars(client, refusals, now));
+        while let Some(place) = schedule.pick(&client.roster.order(), now) {
+            let Some(node) = client.roster.nodes.get(place) else { continue };
+            let limit = left.min(client.options.attempt);
+            let request = client.request(Method::Proof, self.identity, self.mail, None, Some(limit))?;
             let mut exchange = ExchangeClient::new(node.channel.clone());
             self.under_way.push(Box::pin(async move {
                 let given = timeout(limit, exchange.get_share(request)).await;
@@ -96,7 +98,7 @@ impl<'c> Collecting<'c> {
 
     /// When [`Collecting::prepare`] has something to do, if nothing comes before.
     pub(super) fn wake(&self) -> Option<Instant> {
-        self.schedule.wake().map(|wake| wake.max(self.due))
+        self.schedule.as_ref().map_or(Some(self.due), Schedule::wake)
     }
 
     /// What comes next; none if nobody is asked. May be dropped at any moment: nothing is lost.
@@ -109,8 +111,7 @@ impl<'c> Collecting<'c> {
         let said = match given {
             Ok(Ok(parts)) => {
                 self.refusals.remove(&place);
-                let strict = self.client.roster.has_lied(place);
-                match self.shares.take(place, parts, strict) {
+                match self.shares.take(place, parts) {
                     Ok(()) => {
                         let (made, liars) = self.shares.combine();
                         for (liar, lie) in liars {
@@ -125,11 +126,11 @@ impl<'c> Collecting<'c> {
                 }
             }
             Ok(Err(status)) => {
-                self.schedule.failed(place, Instant::now(), ask::retry_delay(&status), ask::share());
+                self.again(place, ask::retry_delay(&status));
                 ask::interpret(&status)
             }
             Err(limit) => {
-                self.schedule.failed(place, Instant::now(), Duration::ZERO, ask::share());
+                self.again(place, Duration::ZERO);
                 ask::silent(limit)
             }
         };
@@ -140,6 +141,13 @@ impl<'c> Collecting<'c> {
         };
         self.refusals.insert(place, refusal);
         None
+    }
+
+    /// Asks this node again, after a pause or when it told to.
+    fn again(&mut self, place: usize, told: Duration) {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.failed(place, Instant::now(), told, ask::share());
+        }
     }
 
     fn lied(&mut self, place: usize, lie: &str) {
@@ -157,4 +165,15 @@ impl<'c> Collecting<'c> {
             .filter_map(|(place, (fault, message))| Some(Failure { node: name(place)?, fault, message }));
         (found > 0).then(|| Error::TooFewShares { needed, found, failures: failures.collect() })
     }
+}
+
+/// All nodes at once, but those that have lied before: without them first.
+fn all_but_liars(client: &Client, refusals: &mut BTreeMap<usize, (Fault, String)>, now: Instant) -> Schedule {
+    let nodes = client.roster.nodes.len();
+    let mut schedule = Schedule::new(nodes, nodes, Duration::ZERO, now);
+    for place in (0..nodes).filter(|place| client.roster.has_lied(*place)) {
+        schedule.failed(place, now, LONGEST_PAUSE, ask::share());
+        refusals.insert(place, (Fault::Lied, "has lied before, and is asked later".to_owned()));
+    }
+    schedule
 }
