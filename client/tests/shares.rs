@@ -10,8 +10,8 @@ use fairpost::client::{Client, Disclosure, Error, Failure, Fault, Opening, Optio
 use fairpost_proto::ids::{Protocol, Verdict};
 use fairpost_proto::request::Method;
 use support::Behaviour::{
-    Cut, Dead, ForgedEvidence, Hanging, Honest, Late, Rejecting, Silent, Stuck, SwappedVerdict, Undecided,
-    WrongShare, WrongToken,
+    Cut, Dead, FewVotes, ForgedEvidence, Hanging, Honest, Late, Rejecting, Silent, Stuck, SwappedVerdict,
+    Undecided, WrongShare, WrongToken,
 };
 use support::{LATE, MAIL, World};
 
@@ -136,20 +136,37 @@ async fn a_wrong_share_is_done_without_and_its_giver_asked_last_from_then_on() {
 
 #[tokio::test]
 async fn too_few_shares_are_an_error_that_says_how_many_and_why_the_others_are_missing() {
-    let world = World::new();
-    let _nodes = world.serve([WrongShare, Cut, Cut, Dead]);
-    let mail = world.sealed_mail(Protocol::Cmp1);
-    let client = client(&world, hasty());
-    for _ in 0..2 {
-        let error = client.redeem(&world.recipient, &mail).await.unwrap_err();
-        assert!(error.is_retryable());
-        let Error::TooFewShares { needed: 3, found: 2, failures } = error else { panic!("{error:?}") };
-        let faults: Vec<_> =
-            failures.iter().map(|Failure { node, fault, .. }| (node.as_str(), *fault)).collect();
-        assert_eq!(faults, [("n1", Fault::Lied), ("n4", Fault::Unreachable)]);
+    for liar in [WrongShare, WrongToken, SwappedVerdict, ForgedEvidence, FewVotes] {
+        let world = World::new();
+        let _nodes = world.serve([Cut, liar, Cut, Dead]);
+        let mail = world.sealed_mail(Protocol::Cmp1);
+        let client = client(&world, hasty());
+        for _ in 0..2 {
+            let error = client.redeem(&world.recipient, &mail).await.unwrap_err();
+            assert!(error.is_retryable());
+            let Error::TooFewShares { needed: 3, found: 2, failures } = error else {
+                panic!("{liar:?}: {error:?}")
+            };
+            let faults: Vec<_> =
+                failures.iter().map(|Failure { node, fault, .. }| (node.as_str(), *fault)).collect();
+            assert_eq!(faults, [("n2", Fault::Lied), ("n4", Fault::Unreachable)], "{liar:?}");
+        }
+        let proof = client.proof(&world.sender, &mail, Disclosure::Content).await;
+        assert!(matches!(proof, Err(Error::TooFewShares { needed: 3, found: 2, .. })), "{proof:?}");
     }
-    let proof = client.proof(&world.sender, &mail, Disclosure::Content).await;
-    assert!(matches!(proof, Err(Error::TooFewShares { needed: 3, found: 2, .. })), "{proof:?}");
+}
+
+#[tokio::test]
+async fn who_gave_nothing_while_the_shares_came_is_asked_after_the_others_from_then_on() {
+    let world = World::new();
+    let _nodes = world.serve([Stuck; 4]);
+    let client = client(&world, options());
+    for first in [0, 2] {
+        world.asked.lock().unwrap().clear();
+        let mail = world.sealed_mail(Protocol::Cmp1);
+        client.redeem(&world.recipient, &mail).await.unwrap();
+        assert_eq!(places(&world, Method::Redeem), [first, first + 1]);
+    }
 }
 
 #[tokio::test]

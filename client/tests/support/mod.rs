@@ -83,6 +83,8 @@ pub enum Behaviour {
     Late,
     /// As [`Behaviour::Cut`], and its share is for another exchange.
     WrongShare,
+    /// As [`Behaviour::Cut`], and the certificate with its share lacks a vote.
+    FewVotes,
     /// It says undecided to everything.
     Undecided,
     /// It rejects everything.
@@ -225,8 +227,12 @@ impl World {
 
     /// The votes of the first three members.
     pub fn certificate(&self, leaf: Leaf) -> Certificate {
+        self.votes(leaf, 3)
+    }
+
+    fn votes(&self, leaf: Leaf, count: usize) -> Certificate {
         let hash = leaf.hash();
-        let votes = self.keys.iter().take(3).map(|key| {
+        let votes = self.keys.iter().take(count).map(|key| {
             let vote = Vote {
                 cluster: self.trust.cluster(),
                 epoch: 0,
@@ -394,7 +400,9 @@ impl Node {
     async fn collect(&self, nro: &Signed<Nro>) -> Result<(), Status> {
         match self.behaviour {
             _ if self.world.verdict(&nro.payload().terms.exchange()).is_none() => Ok(()),
-            Behaviour::Cut | Behaviour::Late | Behaviour::WrongShare => Err(unavailable("too few shares")),
+            Behaviour::Cut | Behaviour::Late | Behaviour::WrongShare | Behaviour::FewVotes => {
+                Err(unavailable("too few shares"))
+            }
             Behaviour::Stuck => std::future::pending().await,
             _ => Ok(()),
         }
@@ -402,8 +410,8 @@ impl Node {
 
     /// Whether it decides by the rules.
     const fn decides(&self) -> bool {
-        use Behaviour::{Cut, Honest, Late, Stuck, WrongShare};
-        matches!(self.behaviour, Honest | Cut | Stuck | Late | WrongShare)
+        use Behaviour::{Cut, FewVotes, Honest, Late, Stuck, WrongShare};
+        matches!(self.behaviour, Honest | Cut | Stuck | Late | WrongShare | FewVotes)
     }
 
     fn admit(&self, method: Method, asked: &PartyRequest) -> Result<Signed<Nro>, Status> {
@@ -577,6 +585,7 @@ impl ExchangeService for Node {
         };
         let (cluster, verdict) = (self.world.trust.cluster(), decided.leaf.verdict);
         let lies = matches!(self.behaviour, Behaviour::WrongToken | Behaviour::WrongShare);
+        let few = self.behaviour == Behaviour::FewVotes;
         let about = if lies { ExchangeId::new([7; 32]) } else { exchange };
         let message = Message::Verdict { cluster, verdict, exchange: about };
         Ok(Response::new(ShareParts {
@@ -584,7 +593,7 @@ impl ExchangeService for Node {
                 .into(),
             nro: decided.nro.clone(),
             evidence: self.maybe_forged(decided.evidence.clone()).unwrap_or_default(),
-            certificate: self.world.certificate(decided.leaf).to_bytes(),
+            certificate: self.world.votes(decided.leaf, if few { 2 } else { 3 }).to_bytes(),
             share: self.world.shares[self.place].sign(&message).to_bytes().to_vec(),
         }))
     }

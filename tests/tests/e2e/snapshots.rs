@@ -81,7 +81,7 @@ async fn has_proof(cluster: &Cluster, node: usize, people: &People, sealed: &Sea
 }
 
 /// Deletes a stopped node's ledger, whatever it is called by now.
-fn lose_ledger(cluster: &Cluster, node: usize) {
+pub(crate) fn lose_ledger(cluster: &Cluster, node: usize) {
     let data = Config::load(&cluster.nodes[node].config).unwrap().data;
     let mut lost = 0;
     for entry in fs::read_dir(data).unwrap() {
