@@ -10,8 +10,6 @@ use fairpost_tests::{Cluster, People, Settings, call, certified, envelope, event
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::snapshots::lose_ledger;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_party_makes_token_and_proof_of_what_each_node_gives_by_itself() {
     let mut cluster = Cluster::start(Settings::default()).await.unwrap();
@@ -65,40 +63,4 @@ async fn a_party_makes_token_and_proof_of_what_each_node_gives_by_itself() {
     assert_eq!((report.exchange, report.verdict), (exchange, Verdict::Released));
     let recipient = ask(2, &people.recipient, Method::Proof).await.unwrap();
     assert_eq!(recipient.share, shares[1].1.to_bytes(), "both parties get the same");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_has_lost_its_ledger_does_not_deny_what_it_held() {
-    let mut cluster = Cluster::start(Settings::default()).await.unwrap();
-    let people = People::new(&cluster).unwrap();
-    let trust = cluster.trust.clone();
-    let sealed = people.seal(&cluster, Protocol::Cmp1, Span::from_seconds(3600)).unwrap();
-    let client = fairpost::Client::new(trust.clone(), fairpost::client::Options::default()).unwrap();
-    client.redeem(&people.recipient, &sealed).await.unwrap();
-    let voted = eventually("a vote of the node", async || {
-        cluster.status(1).await.ok().filter(|status| status.voted_sequence > 0)
-    });
-    voted.await.unwrap();
-    for node in 0..4 {
-        cluster.kill(node).unwrap();
-    }
-    lose_ledger(&cluster, 1);
-    // Alone, so that it can't learn again what it has forgotten.
-    cluster.launch(1).unwrap();
-    let channel = cluster.channel(1).unwrap();
-    let message = |method| {
-        let asked = request(trust.cluster(), method, sealed.nro(), None);
-        envelope(&people.sender, asked, sealed.nro().bytes(), None).unwrap()
-    };
-    let status = eventually("an answer of the node", async || {
-        match call(&channel, Method::Status, message(Method::Status)).await {
-            // It is not there yet.
-            Err(status) if std::error::Error::source(&status).is_some() => None,
-            other => Some(other),
-        }
-    });
-    let status = status.await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable, "{status}");
-    let share = get_share(&channel, message(Method::Proof)).await.unwrap_err();
-    assert_eq!(share.code(), Code::Unavailable, "{share}");
 }
