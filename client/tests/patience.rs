@@ -75,6 +75,24 @@ async fn a_receipt_whose_deadline_is_near_goes_to_all_at_once() {
 }
 
 #[tokio::test]
+async fn a_receipt_whose_deadline_draws_near_meanwhile_goes_to_all_then() {
+    let world = World::new();
+    let _nodes = world.serve([Hanging, Hanging, Hanging, Honest]);
+    let client = client(&world, Options { hedge: Some(ATTEMPT), ..options() });
+    let parameters = world.trust.view().parameters();
+    let near = Span::from_millis(2 * parameters.skew.millis() + parameters.grace.millis());
+    let calm = Span::from_millis(1500);
+    let lifetime = Span::from_millis(near.millis() + calm.millis());
+    let made = fairpost::seal::Options { lifetime, ..Default::default() };
+    let mail = SealedMail::read(world.seal_with(made).1.as_slice()).unwrap();
+    let draws_near = mail.terms().expires.millis() - near.millis();
+    assert_eq!(client.redeem(&world.recipient, &mail).await.unwrap().verdict, Verdict::Released);
+    assert!(fairpost::now().millis() >= draws_near, "not before it is near");
+    assert!(fairpost::now().millis() < draws_near + ATTEMPT.as_millis() as u64 / 2);
+    assert_eq!(places(&world)[0], 0);
+}
+
+#[tokio::test]
 async fn a_node_that_tells_when_to_come_back_is_left_alone_until_then_and_others_are_asked() {
     let world = World::new();
     let _nodes = world.serve([Overloaded, Overloaded, Overloaded, Honest]);
@@ -108,7 +126,7 @@ async fn calls_and_clones_share_one_connection_to_each_node() {
     let _nodes = world.serve([Honest; 4]);
     let client = client(&world, options());
     let mail = world.sealed_mail(Protocol::Cmp1);
-    // To say undecided takes two nodes, here the first two.
+    // To say undecided takes three nodes, here the first three.
     for _ in 0..20 {
         assert!(client.status(&world.sender, &mail).await.unwrap().is_none());
     }
@@ -117,6 +135,6 @@ async fn calls_and_clones_share_one_connection_to_each_node() {
     assert!(join_all(asking).await.into_iter().all(|standing| standing.unwrap().is_none()));
     assert!(world.asked().len() >= 80, "{:?}", world.asked().len());
     let connections = *world.connections.lock().unwrap();
-    assert_eq!(connections[..2], [1, 1]);
+    assert_eq!(connections[..3], [1, 1, 1]);
     assert!(connections.iter().all(|count| *count <= 1), "{connections:?}");
 }

@@ -67,6 +67,13 @@ impl Quorum {
         (self.n + self.f) / 2 + 1
     }
 
+    /// How many servers must say that they hold nothing of an exchange before it is believed that no token had been
+    /// made: n − (q − f) + 1. Of the `q` whose shares made one, at least `q − f` are honest and hold what it rests on;
+    /// so only the others, n − (q − f) at most, could say so.
+    pub const fn denials(self) -> usize {
+        self.n - (self.q() - self.f) + 1
+    }
+
     /// Servers that make a majority in Raft.
     pub const fn majority(self) -> usize {
         self.n / 2 + 1
@@ -111,6 +118,20 @@ mod tests {
                 assert!(2 * quorum.q() - n > f, "{quorum:?}");
             }
             assert!(Quorum::new(n, Quorum::most_faults(n) + 1).is_err());
+        }
+    }
+
+    #[test]
+    fn who_denies_a_token_is_contradicted_by_an_honest_holder_and_honest_servers_alone_can_deny_one() {
+        assert_eq!(Quorum::new(4, 1).map(Quorum::denials), Ok(3));
+        for n in 1..=Quorum::MAX_SERVERS {
+            for f in 0..=Quorum::most_faults(n) {
+                let quorum = Quorum::new(n, f).unwrap();
+                let holders = quorum.q() - f;
+                assert!(quorum.denials() > n - holders, "{quorum:?}: all but the holders could say so");
+                assert!(quorum.denials() > f, "{quorum:?}");
+                assert!(quorum.denials() <= quorum.q() && quorum.denials() <= n - f, "{quorum:?}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use fairpost::identity::Identity;
 use fairpost_api::GROUP;
 use fairpost_api::v1::exchange_client::ExchangeClient;
-use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
+use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, ShareParts, State};
 use fairpost_proto::cose::Signed;
 use fairpost_proto::evidence::Nro;
 use fairpost_proto::ids::ClusterId;
@@ -65,6 +65,13 @@ pub async fn get_proof(
     let message = envelope(party, request(cluster, Method::Proof, nro, None), nro.bytes(), None)?;
     let mut client = ExchangeClient::new(node.clone());
     Ok(within("a proof", client.get_proof(message)).await??.into_inner())
+}
+
+/// Calls for one node's share.
+pub async fn get_share(node: &Channel, message: PartyRequest) -> Result<ShareParts, Status> {
+    let mut client = ExchangeClient::new(node.clone());
+    let answer = within("a share", client.get_share(message)).await;
+    answer.unwrap_or_else(|late| Err(Status::cancelled(late.to_string()))).map(tonic::Response::into_inner)
 }
 
 /// Whether this node says that the exchange is undecided.

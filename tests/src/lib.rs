@@ -14,7 +14,7 @@ mod people;
 pub mod rogue;
 pub mod world;
 
-pub use ask::{about, call, envelope, get_proof, request, undecided};
+pub use ask::{about, call, envelope, get_proof, get_share, request, undecided};
 pub use cluster::{Cluster, Node, Settings, binary, eventually, within};
 pub use command::{Ended, ended, run};
 pub use fill::{Filled, Filling, bytes_in, fill, open_ledger};

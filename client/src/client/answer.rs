@@ -80,7 +80,7 @@ pub(super) fn proof(
     Ok((proof, report))
 }
 
-fn verdict(state: State) -> Result<Verdict, String> {
+pub(super) fn verdict(state: State) -> Result<Verdict, String> {
     match state {
         State::Released => Ok(Verdict::Released),
         State::Withdrawn => Ok(Verdict::Withdrawn),

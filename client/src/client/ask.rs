@@ -1,4 +1,4 @@
-//! Asking nodes, by the schedule, until one gives an answer that proves itself.
+//! Asking nodes, by the schedule, until one gives an answer that proves itself, or their shares make one ([`Collecting`]).
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -17,13 +17,15 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use super::Client;
 use super::answer::Judged;
+use super::collect::Collecting;
 use super::error::{Error, Fault, Rejection};
 use super::reason::Reason;
 use super::roster::Node;
 use super::schedule::Schedule;
+use super::shares::Combined;
 use super::tally::{Believed, Said, Tally};
+use super::{Client, collect};
 use crate::identity::Identity;
 use crate::sealed_mail::SealedMail;
 
@@ -40,10 +42,20 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub(super) type Call<R> =
     fn(ExchangeClient<Channel>, Request<PartyRequest>) -> BoxFuture<'static, Result<Response<R>, Status>>;
 
+/// What happened first.
+enum Happened<R> {
+    /// The node at this place, asked then, answered or was silent for so long.
+    Answer(usize, Instant, Result<Result<Response<R>, Status>, Duration>),
+    /// The node at this place, asked for its share, gave this.
+    Share(usize, collect::Given),
+    /// It is time for something.
+    Time,
+}
+
 impl Client {
-    /// Asks nodes until one gives an answer that `judge` finds proven, or enough say undecided (none). All that is under way
-    /// lives in the future: when it is dropped, nothing goes on.
-    pub(super) async fn ask<R, T>(
+    /// Asks nodes until one gives an answer that `judge` finds proven, their shares make one, or enough say undecided
+    /// (none). All that is under way lives in the future: when it is dropped, nothing goes on.
+    pub(super) async fn ask<R: Combined, T>(
         &self,
         method: Method,
         identity: &Identity,
@@ -55,7 +67,10 @@ impl Client {
         let started = Instant::now();
         let end = started + self.options.deadline;
         let mut tally = self.tally();
-        let mut schedule = self.schedule(method, mail, started);
+        let hedge = self.hedge(method);
+        let mut schedule = Schedule::new(self.roster.nodes.len(), self.faults() + 1, hedge, started);
+        let mut urgent = (method == Method::Redeem).then(|| started + self.calm(mail));
+        let mut collecting = Collecting::new(self, identity, mail, started + 2 * hedge);
         let mut under_way = FuturesUnordered::new();
         loop {
             let now = Instant::now();
@@ -64,7 +79,14 @@ impl Client {
                 for place in schedule.under_way() {
                     tally.hear(place, silent(self.options.attempt.min(self.options.deadline)));
                 }
-                return Err(self.give_up(tally).await);
+                return Err(match collecting.too_few() {
+                    Some(error) => error,
+                    None => self.give_up(tally).await,
+                });
+            }
+            if urgent.is_some_and(|urgent| urgent <= now) {
+                schedule.hasten(now);
+                urgent = None;
             }
             while let Some(place) = schedule.pick(&self.roster.order(), now) {
                 let Some(node) = self.roster.nodes.get(place) else { continue };
@@ -73,10 +95,32 @@ impl Client {
                 let asking = timeout(limit, call(ExchangeClient::new(node.channel.clone()), request));
                 under_way.push(async move { (place, now, asking.await.map_err(|_elapsed| limit)) });
             }
-            let wake = schedule.wake().map_or(end, |wake| wake.min(end));
-            let (place, asked, given) = tokio::select! {
-                Some(given) = under_way.next() => given,
-                () = sleep_until(wake) => continue,
+            collecting.prepare(now, left)?;
+            let wakes = [schedule.wake(), collecting.wake(), urgent];
+            let wake = wakes.into_iter().flatten().fold(end, Instant::min);
+            let happened = tokio::select! {
+                Some((place, asked, given)) = under_way.next() => Happened::Answer(place, asked, given),
+                Some((place, given)) = collecting.next() => Happened::Share(place, given),
+                () = sleep_until(wake) => Happened::Time,
+            };
+            let (place, asked, given) = match happened {
+                Happened::Answer(place, asked, given) => (place, asked, given),
+                Happened::Share(place, given) => {
+                    let Some((parts, token)) = collecting.take(place, given) else { continue };
+                    match judge(R::of(parts, &token)) {
+                        Ok(Judged::Proven(proven)) => {
+                            // They had time enough, and gave nothing.
+                            schedule.under_way().for_each(|place| self.roster.failed(place));
+                            return Ok(Some(proven));
+                        }
+                        Ok(Judged::Undecided) => {}
+                        Err(lie) => {
+                            tracing::warn!(lie, "a quorum's shares make an answer that does not prove itself")
+                        }
+                    }
+                    continue;
+                }
+                Happened::Time => continue,
             };
             let mut told = Duration::ZERO;
             let said = match given {
@@ -101,11 +145,14 @@ impl Client {
                 }
                 Err(limit) => silent(limit),
             };
-            if let Said::Failed(fault, message) = &said
-                && *fault != Fault::Lied
-            {
-                tracing::debug!(place, message, "a node failed; asking the next");
-                self.roster.failed(place);
+            if let Said::Failed(fault, message) = &said {
+                if *fault != Fault::Lied {
+                    tracing::debug!(place, message, "a node failed; asking the next");
+                    self.roster.failed(place);
+                }
+                if matches!(fault, Fault::Lied | Fault::Silent | Fault::Unavailable) {
+                    collecting.hurry(Instant::now());
+                }
             }
             schedule.failed(place, Instant::now(), told, share());
             match tally.hear(place, said) {
@@ -116,19 +163,20 @@ impl Client {
         }
     }
 
-    /// One node at a time, and more when it takes long: as many as can be compromised, and one. A receipt whose deadline is
-    /// near goes to all at once: each node that has seen it in time is a witness that it was.
-    fn schedule(&self, method: Method, mail: &SealedMail, now: Instant) -> Schedule {
-        let (nodes, parameters) = (self.roster.nodes.len(), self.trust.view().parameters());
+    /// How long a node may take before the next one is asked as well. One at a time, and more when it takes long: as many
+    /// as can be compromised, and one.
+    fn hedge(&self, method: Method) -> Duration {
+        let most = self.options.attempt / 2;
+        self.options.hedge.unwrap_or_else(|| self.roster.usual(method).clamp(FLOOR.min(most), most))
+    }
+
+    /// How long it is until a receipt's deadline is near: from then on it goes to all nodes at once, since each that has
+    /// seen it in time is a witness that it was.
+    fn calm(&self, mail: &SealedMail) -> Duration {
+        let parameters = self.trust.view().parameters();
         let near = parameters.skew.millis() * 2 + parameters.grace.millis();
         let left = mail.terms().expires.millis().saturating_sub(crate::now().millis());
-        if method == Method::Redeem && left <= near {
-            return Schedule::new(nodes, nodes, Duration::ZERO, now);
-        }
-        let most = self.options.attempt / 2;
-        let hedge =
-            self.options.hedge.unwrap_or_else(|| self.roster.usual(method).clamp(FLOOR.min(most), most));
-        Schedule::new(nodes, self.faults() + 1, hedge, now)
+        Duration::from_millis(left.saturating_sub(near))
     }
 
     /// What to send: signed anew for each attempt, since a request is good for five minutes and one use.
@@ -205,6 +253,10 @@ pub(super) fn interpret(status: &Status) -> Said {
         Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition => {
             let info = status.get_details_error_info();
             let reason = Reason::parse(info.map(|info| info.reason).unwrap_or_default());
+            // The same word as in an answer, and believed by the same number.
+            if reason == Reason::Undecided {
+                return Said::Undecided;
+            }
             Said::Rejected(Rejection { code: status.code(), reason, message })
         }
         Code::Unavailable | Code::DeadlineExceeded => Said::Failed(Fault::Unavailable, message),

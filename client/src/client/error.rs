@@ -37,6 +37,31 @@ pub enum Error {
         /// The last failure of each node.
         failures: Vec<Failure>,
     },
+    /// Nodes say that there is no verdict, and they are so few that those who hold it can all be among the others. Asking
+    /// again is safe.
+    #[error(
+        "it is not known whether there is a verdict: that there is none is believed when {needed} nodes say so, and {found} do: {}",
+        listed(.failures)
+    )]
+    NotEnough {
+        /// How many must say so.
+        needed: usize,
+        /// How many do.
+        found: usize,
+        /// The last word of each node.
+        failures: Vec<Failure>,
+    },
+    /// There is a verdict that a quorum has certified, and too few nodes gave their shares of its token just now. Asking
+    /// again is safe.
+    #[error("it takes {needed} shares to make the token, and {found} came: {}", listed(.failures))]
+    TooFewShares {
+        /// How many make the token.
+        needed: usize,
+        /// How many came.
+        found: usize,
+        /// Why each of the others gave none.
+        failures: Vec<Failure>,
+    },
     /// The cluster rejects it, and asking again will not help.
     #[error("the cluster rejects it: {0}")]
     Rejected(Rejection),
@@ -107,9 +132,12 @@ impl Error {
     /// helps, this says.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::NotReached { .. } | Self::NoQuorum { .. } | Self::NotBelieved { .. } | Self::Undecided => {
-                true
-            }
+            Self::NotReached { .. }
+            | Self::NoQuorum { .. }
+            | Self::NotBelieved { .. }
+            | Self::NotEnough { .. }
+            | Self::TooFewShares { .. }
+            | Self::Undecided => true,
             Self::Rejected(rejection) => rejection.reason.is_retryable(),
             _ => false,
         }

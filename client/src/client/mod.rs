@@ -9,8 +9,13 @@
 //! time and nothing else; one that lied is asked last from then on. Those that failed are asked again, after pauses that
 //! grow or after as long as they tell, until [`Options::deadline`]. [`Client::watch`] waits for a verdict (`watch`).
 //!
-//! What does not prove itself, a rejection or "undecided", is believed when more nodes say so than may be
-//! compromised.
+//! Beside that, when no proven answer comes in twice the time after which the next node is asked, or a node is silent, can't
+//! get on or lies, all are asked for their shares, and the token is made here (`collect`, `shares`).
+//!
+//! What does not prove itself is believed by numbers (`tally`): a rejection when more nodes give it than may be
+//! compromised; "undecided" when so many say it that the honest ones who hold what a token was made of can't all be
+//! among the others ([`Quorum::denials`](fairpost_proto::quorum::Quorum::denials), `q` of `3f + 1`). With fewer it is not
+//! known, and an error.
 //!
 //! # Relies on
 //!
@@ -20,6 +25,10 @@
 //!
 //! - Every verdict comes with a token of the cluster's key for this exchange and this verdict (`answer::outcome`; test
 //!   `a_node_with_a_wrong_token_is_not_believed`).
+//! - A sender gets what proves a verdict from any one node that has it, whatever others deny (test
+//!   `one_honest_node_with_the_evidence_is_enough_for_the_sender_whatever_others_deny`); and either party from `q` nodes that
+//!   hold the certificate, whether or not any of them reaches another (test
+//!   `a_mail_opens_and_its_delivery_is_proved_although_no_node_collects_shares`).
 //! - Nothing is signed before the mail has been checked ([`Client::redeem`]; test
 //!   `no_receipt_is_signed_for_a_mail_that_does_not_check_out`).
 //! - Every call may be dropped at any moment and made again: an exchange has one verdict, and whoever asks later gets the
@@ -29,10 +38,12 @@
 
 mod answer;
 mod ask;
+mod collect;
 mod error;
 mod reason;
 mod roster;
 mod schedule;
+mod shares;
 mod tally;
 mod watch;
 
@@ -292,12 +303,8 @@ impl Client {
         let judge = |given| {
             answer::proof(&self.trust, mail.exchange(), claim, lock.as_ref(), given).map(Judged::Proven)
         };
-        let proven = match self.ask(Method::Proof, identity, mail, None, call, judge).await {
-            Err(Error::Rejected(rejection)) if rejection.reason == Reason::Undecided => {
-                return Err(Error::Undecided);
-            }
-            other => other?.ok_or(Error::Undecided)?,
-        };
+        let proven = self.ask(Method::Proof, identity, mail, None, call, judge).await?;
+        let proven = proven.ok_or(Error::Undecided)?;
         let (expected, found) = (mail.nro().digest(), proven.0.certificate.leaf().nro);
         if expected == found { Ok(proven) } else { Err(Error::OtherNro { expected, found }) }
     }
@@ -308,7 +315,7 @@ impl Client {
     }
 
     fn tally(&self) -> Tally {
-        Tally::new(self.faults())
+        Tally::new(self.trust.view().quorum())
     }
 
     /// The node at `place` gave an answer that does not prove itself.

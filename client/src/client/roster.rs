@@ -102,6 +102,11 @@ impl Roster {
         self.record().mark(place, Mark::Lied);
     }
 
+    /// Whether the node at `place` has ever given an answer that did not prove itself.
+    pub(super) fn has_lied(&self, place: usize) -> bool {
+        self.record().marks.get(place) == Some(&Mark::Lied)
+    }
+
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -52,6 +52,11 @@ impl Schedule {
         Some(place)
     }
 
+    /// From now on all are asked at once.
+    pub(super) fn hasten(&mut self, now: Instant) {
+        (self.most, self.hedge, self.next) = (self.slots.len().max(1), Duration::ZERO, now);
+    }
+
     /// The node at `place` gave no answer that ends the call, and told to wait for `told`. `share` of the pause is taken:
     /// so that clients do not come back all at once.
     pub(super) fn failed(&mut self, place: usize, now: Instant, told: Duration, share: f64) {
@@ -116,6 +121,16 @@ mod tests {
             Some(0),
             "it was asked less often"
         );
+    }
+
+    #[test]
+    fn a_call_in_haste_goes_to_all_that_were_not_asked_yet() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(4, 2, HEDGE, now);
+        assert_eq!(schedule.pick(&ORDER, now), Some(2));
+        schedule.hasten(now + MILLI);
+        let picked: Vec<_> = std::iter::from_fn(|| schedule.pick(&ORDER, now + MILLI)).collect();
+        assert_eq!(picked, [3, 0, 1]);
     }
 
     #[test]

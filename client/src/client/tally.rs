@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use fairpost_proto::quorum::Quorum;
+
 use super::error::{Error, Failure, Fault, Rejection};
 
 /// What a node said.
@@ -21,14 +23,16 @@ pub(super) enum Believed {
 
 /// The last word of each node.
 pub(super) struct Tally {
-    /// One more than may be compromised: so many can't all be lying.
+    /// One more than may be compromised: so many can't all be lying when they reject something.
     enough: usize,
+    /// So many that those who hold a verdict, if there is one, can't all be among the others ([`Quorum::denials`]).
+    denials: usize,
     said: BTreeMap<usize, Said>,
 }
 
 impl Tally {
-    pub(super) fn new(faults: usize) -> Self {
-        Self { enough: faults + 1, said: BTreeMap::new() }
+    pub(super) const fn new(quorum: Quorum) -> Self {
+        Self { enough: quorum.f() + 1, denials: quorum.denials(), said: BTreeMap::new() }
     }
 
     /// Takes down what the node at `place` said; says what can be believed now.
@@ -37,7 +41,7 @@ impl Tally {
         self.said.insert(place, said);
         let count = self.said.values().filter(|other| agree(other, &heard)).count();
         match heard {
-            Said::Undecided if count >= self.enough => Some(Believed::Undecided),
+            Said::Undecided if count >= self.denials => Some(Believed::Undecided),
             Said::Rejected(rejection) if count >= self.enough => Some(Believed::Rejected(rejection)),
             _ => None,
         }
@@ -51,13 +55,15 @@ impl Tally {
 
     /// The error when time has run out. `names` are the nodes' in the order of their places.
     pub(super) fn give_up(self, names: &[&str]) -> Error {
+        let (needed, undecided) = (self.denials, |said: &&Said| matches!(said, Said::Undecided));
+        let found = self.said.values().filter(undecided).count();
         let failures: Vec<Failure> = self
             .said
             .into_iter()
             .map(|(place, said)| {
                 let node = names.get(place).map_or_else(|| place.to_string(), |name| (*name).to_owned());
                 let (fault, message) = match said {
-                    Said::Undecided => (Fault::Undecided, "says undecided, alone".to_owned()),
+                    Said::Undecided => (Fault::Undecided, "says undecided".to_owned()),
                     Said::Rejected(rejection) => (Fault::Rejected, format!("rejects it, alone: {rejection}")),
                     Said::Failed(fault, message) => (fault, message),
                 };
@@ -65,7 +71,9 @@ impl Tally {
             })
             .collect();
         let any = |faults: &[Fault]| failures.iter().any(|failure| faults.contains(&failure.fault));
-        if any(&[Fault::Unavailable, Fault::Overloaded, Fault::Broken, Fault::Rejected, Fault::Undecided]) {
+        if found > 0 {
+            Error::NotEnough { needed, found, failures }
+        } else if any(&[Fault::Unavailable, Fault::Overloaded, Fault::Broken, Fault::Rejected]) {
             Error::NoQuorum { failures }
         } else if any(&[Fault::Lied]) {
             Error::NotBelieved { failures }
@@ -91,6 +99,10 @@ mod tests {
     use super::*;
     use crate::client::Reason;
 
+    fn tally() -> Tally {
+        Tally::new(Quorum::new(4, 1).unwrap())
+    }
+
     fn rejected(reason: &str) -> Said {
         let message = "no".to_owned();
         Said::Rejected(Rejection {
@@ -102,7 +114,7 @@ mod tests {
 
     #[test]
     fn one_liar_is_not_believed_and_two_of_four_are_enough() {
-        let mut tally = Tally::new(1);
+        let mut tally = tally();
         assert!(tally.hear(0, rejected("TOO_LATE")).is_none());
         assert!(
             tally.hear(0, rejected("TOO_LATE")).is_none(),
@@ -110,22 +122,29 @@ mod tests {
         );
         assert!(tally.hear(1, rejected("CLOCK")).is_none());
         assert!(matches!(tally.hear(2, rejected("TOO_LATE")), Some(Believed::Rejected(_))));
+    }
+
+    #[test]
+    fn undecided_is_believed_when_no_holder_of_a_verdict_can_be_left_out() {
+        let mut tally = tally();
         assert!(tally.hear(3, Said::Undecided).is_none());
-        assert!(matches!(tally.hear(1, Said::Undecided), Some(Believed::Undecided)));
+        assert!(tally.hear(1, Said::Undecided).is_none(), "a liar, and an honest one that is behind");
+        assert!(matches!(tally.hear(0, Said::Undecided), Some(Believed::Undecided)));
     }
 
     #[test]
     fn who_takes_its_word_back_counts_no_more() {
-        let mut tally = Tally::new(1);
+        let mut tally = tally();
         assert!(tally.hear(0, Said::Undecided).is_none());
         assert!(tally.hear(0, Said::Failed(Fault::Silent, "silent".into())).is_none());
         assert!(tally.hear(1, Said::Undecided).is_none());
+        assert!(tally.hear(2, Said::Undecided).is_none());
     }
 
     #[test]
     fn the_error_tells_nobody_there_from_no_quorum_and_from_liars() {
         let failed = |fault| {
-            let mut tally = Tally::new(1);
+            let mut tally = tally();
             tally.hear(0, Said::Failed(Fault::Unreachable, "refused".into()));
             tally.hear(1, Said::Failed(fault, "why".into()));
             tally.give_up(&["n1", "n2"])
@@ -133,6 +152,9 @@ mod tests {
         assert!(matches!(failed(Fault::Silent), Error::NotReached { .. }));
         assert!(matches!(failed(Fault::Unavailable), Error::NoQuorum { .. }));
         assert!(matches!(failed(Fault::Lied), Error::NotBelieved { .. }));
+        let mut tally = tally();
+        tally.hear(2, Said::Undecided);
+        assert!(matches!(tally.give_up(&["n1"]), Error::NotEnough { needed: 3, found: 1, .. }));
         assert_eq!(failed(Fault::Silent).to_string(), "no node could be reached: n1: refused; n2: why");
     }
 }

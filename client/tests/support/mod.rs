@@ -24,7 +24,7 @@ use fairpost_api::v1::cluster_server::{Cluster as ClusterService, ClusterServer}
 use fairpost_api::v1::exchange_server::{Exchange as ExchangeService, ExchangeServer};
 use fairpost_api::v1::{
     GetNodeRequest, GetNodeResponse, GetTrustRequest, GetTrustResponse, Outcome, PartyRequest, ProofParts,
-    State,
+    ShareParts, State,
 };
 use fairpost_proto::chain::{self, Anchor};
 use fairpost_proto::cose::Signed;
@@ -52,6 +52,9 @@ pub const MAIL: &[u8] =
 /// How long an overloaded node is to be left alone.
 pub const BUSY: Duration = Duration::from_secs(5);
 
+/// How long a share takes that comes late.
+pub const LATE: Duration = Duration::from_millis(500);
+
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -72,6 +75,16 @@ pub enum Behaviour {
     SwappedVerdict,
     /// Its evidence has a bit of the signature changed.
     ForgedEvidence,
+    /// It orders, certifies and gives its share, and says that it can't collect the others'.
+    Cut,
+    /// The same, and it says nothing: its calls never end.
+    Stuck,
+    /// As [`Behaviour::Cut`], and its own share comes [`LATE`].
+    Late,
+    /// As [`Behaviour::Cut`], and its share is for another exchange.
+    WrongShare,
+    /// As [`Behaviour::Cut`], and the certificate with its share lacks a vote.
+    FewVotes,
     /// It says undecided to everything.
     Undecided,
     /// It rejects everything.
@@ -99,6 +112,8 @@ pub struct World {
     listeners: Mutex<Vec<Option<TcpListener>>>,
     ledger: Mutex<HashMap<ExchangeId, Decided>>,
     pub asked: Mutex<Vec<(usize, Method)>>,
+    /// Who was asked for its share, in order.
+    pub asked_shares: Mutex<Vec<usize>>,
     /// How many connections each node has taken.
     pub connections: Mutex<[usize; 4]>,
     /// Who was watched, in order.
@@ -157,6 +172,7 @@ impl World {
             listeners: Mutex::new(listeners.into_iter().map(Some).collect()),
             ledger: Mutex::default(),
             asked: Mutex::default(),
+            asked_shares: Mutex::default(),
             connections: Mutex::default(),
             watched: Mutex::default(),
             changed: watch::channel(()).0,
@@ -211,8 +227,12 @@ impl World {
 
     /// The votes of the first three members.
     pub fn certificate(&self, leaf: Leaf) -> Certificate {
+        self.votes(leaf, 3)
+    }
+
+    fn votes(&self, leaf: Leaf, count: usize) -> Certificate {
         let hash = leaf.hash();
-        let votes = self.keys.iter().take(3).map(|key| {
+        let votes = self.keys.iter().take(count).map(|key| {
             let vote = Vote {
                 cluster: self.trust.cluster(),
                 epoch: 0,
@@ -356,12 +376,13 @@ type Given<T> = Result<Response<T>, Status>;
 impl Node {
     async fn misbehave(&self, method: Method) -> Result<(), Status> {
         self.world.asked.lock().unwrap().push((self.place, method));
+        self.misbehave_always().await
+    }
+
+    async fn misbehave_always(&self) -> Result<(), Status> {
         match self.behaviour {
             Behaviour::Hanging => std::future::pending().await,
-            Behaviour::Unavailable => {
-                let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(20)));
-                Err(Status::with_error_details(Code::Unavailable, "no quorum", details))
-            }
+            Behaviour::Unavailable => Err(unavailable("no quorum")),
             Behaviour::Overloaded => {
                 let mut details = ErrorDetails::with_retry_info(Some(BUSY));
                 details.set_error_info("OVERLOADED", "fairpost", HashMap::new());
@@ -373,6 +394,24 @@ impl Node {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Collects shares, if it can.
+    async fn collect(&self, nro: &Signed<Nro>) -> Result<(), Status> {
+        match self.behaviour {
+            _ if self.world.verdict(&nro.payload().terms.exchange()).is_none() => Ok(()),
+            Behaviour::Cut | Behaviour::Late | Behaviour::WrongShare | Behaviour::FewVotes => {
+                Err(unavailable("too few shares"))
+            }
+            Behaviour::Stuck => std::future::pending().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it decides by the rules.
+    const fn decides(&self) -> bool {
+        use Behaviour::{Cut, FewVotes, Honest, Late, Stuck, WrongShare};
+        matches!(self.behaviour, Honest | Cut | Stuck | Late | WrongShare | FewVotes)
     }
 
     fn admit(&self, method: Method, asked: &PartyRequest) -> Result<Signed<Nro>, Status> {
@@ -389,11 +428,12 @@ impl Node {
         let nro = self.admit(method, &asked)?;
         let now = fairpost::now();
         let exchange = nro.payload().terms.exchange();
-        if self.world.verdict(&exchange).is_none() && self.behaviour == Behaviour::Honest {
+        if self.world.verdict(&exchange).is_none() && self.decides() {
             evidence::check(self.world.trust.view(), verdict, nro.bytes(), Some(&asked.evidence), now)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             self.world.decide(&nro, verdict, Some(asked.evidence), now);
         }
+        self.collect(&nro).await?;
         self.outcome(&nro)
     }
 
@@ -451,10 +491,20 @@ impl Node {
 
     fn expire(&self, nro: &Signed<Nro>) {
         let terms = &nro.payload().terms;
-        if self.behaviour == Behaviour::Honest && fairpost::now() >= terms.expires {
+        if self.decides() && fairpost::now() >= terms.expires {
             self.world.decide(nro, Verdict::Expired, None, fairpost::now());
         }
     }
+}
+
+fn unavailable(message: &str) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(20)));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+fn undecided() -> Status {
+    let details = ErrorDetails::with_error_info("UNDECIDED", "fairpost", HashMap::new());
+    Status::with_error_details(Code::FailedPrecondition, "undecided", details)
 }
 
 fn state(verdict: Verdict) -> State {
@@ -484,6 +534,7 @@ impl ExchangeService for Node {
         self.misbehave(Method::Status).await?;
         let nro = self.admit(Method::Status, request.get_ref())?;
         self.expire(&nro);
+        self.collect(&nro).await?;
         self.outcome(&nro)
     }
 
@@ -502,11 +553,11 @@ impl ExchangeService for Node {
         self.misbehave(Method::Proof).await?;
         let nro = self.admit(Method::Proof, request.get_ref())?;
         self.expire(&nro);
+        self.collect(&nro).await?;
         let exchange = nro.payload().terms.exchange();
         let ledger = self.world.ledger.lock().unwrap();
         let Some(decided) = ledger.get(&exchange).filter(|_| self.behaviour != Behaviour::Undecided) else {
-            let details = ErrorDetails::with_error_info("UNDECIDED", "fairpost", HashMap::new());
-            return Err(Status::with_error_details(Code::FailedPrecondition, "undecided", details));
+            return Err(undecided());
         };
         let verdict = decided.leaf.verdict;
         let about = if self.behaviour == Behaviour::WrongToken { ExchangeId::new([7; 32]) } else { exchange };
@@ -517,6 +568,33 @@ impl ExchangeService for Node {
             evidence: self.maybe_forged(decided.evidence.clone()).unwrap_or_default(),
             certificate: self.world.certificate(decided.leaf).to_bytes(),
             token: self.world.token(verdict, about).to_bytes().to_vec(),
+        }))
+    }
+
+    async fn get_share(&self, request: Request<PartyRequest>) -> Given<ShareParts> {
+        self.world.asked_shares.lock().unwrap().push(self.place);
+        self.misbehave_always().await?;
+        let nro = self.admit(Method::Proof, request.get_ref())?;
+        if self.behaviour == Behaviour::Late {
+            tokio::time::sleep(LATE).await;
+        }
+        let exchange = nro.payload().terms.exchange();
+        let ledger = self.world.ledger.lock().unwrap();
+        let Some(decided) = ledger.get(&exchange).filter(|_| self.behaviour != Behaviour::Undecided) else {
+            return Err(undecided());
+        };
+        let (cluster, verdict) = (self.world.trust.cluster(), decided.leaf.verdict);
+        let lies = matches!(self.behaviour, Behaviour::WrongToken | Behaviour::WrongShare);
+        let few = self.behaviour == Behaviour::FewVotes;
+        let about = if lies { ExchangeId::new([7; 32]) } else { exchange };
+        let message = Message::Verdict { cluster, verdict, exchange: about };
+        Ok(Response::new(ShareParts {
+            state: if self.behaviour == Behaviour::SwappedVerdict { State::Refused } else { state(verdict) }
+                .into(),
+            nro: decided.nro.clone(),
+            evidence: self.maybe_forged(decided.evidence.clone()).unwrap_or_default(),
+            certificate: self.world.votes(decided.leaf, if few { 2 } else { 3 }).to_bytes(),
+            share: self.world.shares[self.place].sign(&message).to_bytes().to_vec(),
         }))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairpost_api::v1::exchange_server::Exchange as Service;
-use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, State};
+use fairpost_api::v1::{Outcome, PartyRequest, ProofParts, ShareParts, State};
 use fairpost_proto::evidence;
 use fairpost_proto::ids::{Timestamp, Verdict};
 use fairpost_proto::request::Method;
@@ -19,6 +19,7 @@ use super::watch::Watchers;
 use crate::clock;
 use crate::ledger::Exchange;
 use crate::store::VerifiedToken;
+use crate::witness::service;
 
 /// The service over a contact.
 pub struct ExchangeService {
@@ -96,14 +97,67 @@ impl ExchangeService {
             return self.contact.finish(&admitted.exchange).await.map(Some);
         }
         if !self.contact.is_due(admitted) {
-            return Ok(None);
+            return self.may_deny().map(|()| None);
         }
         match self.contact.decide(admitted, Verdict::Expired, None).await {
             Ok(decided) => Ok(Some(decided)),
             // The leader's clock is behind this one: not yet.
-            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(None),
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => self.may_deny().map(|()| None),
             Err(status) => Err(status),
         }
+    }
+
+    /// Whether "undecided" may be said: not by a node that has forgotten for now what it once held.
+    fn may_deny(&self) -> Result<(), Status> {
+        if let Some(reason) = self.contact.consensus.recovering() {
+            return Err(error::unavailable(reason));
+        }
+        let applied = self.contact.ledger.state().sequence;
+        let signed = self.contact.witness.voted().map_err(|fault| error::internal(&fault))?;
+        if applied < signed {
+            let message =
+                format!("the ledger is at entry {applied} of {signed}, and catches up; ask another");
+            return Err(error::unavailable(message));
+        }
+        Ok(())
+    }
+
+    /// This node's share, once it may be given, and what it rests on.
+    async fn share(&self, admitted: &Admitted, limit: Duration) -> Result<ShareParts, Status> {
+        if !self.contact.stands(&admitted.exchange)? {
+            self.may_deny()?;
+            return Err(undecided());
+        }
+        let witness = self.contact.witness.clone();
+        if let Some(reason) = witness.closed_because() {
+            return Err(error::unavailable(reason));
+        }
+        // What to do next must be said before the caller gives up.
+        let certified = tokio::time::timeout(limit / 10 * 9, witness.certified(&admitted.exchange)).await;
+        let certified = certified.map_err(|_| error::unavailable("the verdict is not certified here yet"))?;
+        let exchange = certified.map_err(|fault| error::internal(&fault))?;
+        if let Some(dropped) = exchange.dropped {
+            return Err(dropped_by_policy(dropped));
+        }
+        let signed = tokio::task::spawn_blocking(move || {
+            let (verdict, share) = witness.share(&exchange)?;
+            Ok((verdict, share, witness.certificate(&exchange)?, exchange))
+        });
+        let signed = signed.await.map_err(|_| error::unavailable("the node stops; ask another"))?;
+        let (verdict, share, certificate, exchange) = signed.map_err(|fault| match fault {
+            service::Error::Refused(refusal) => {
+                error::unavailable(format!("this node gives no share: {refusal}"))
+            }
+            service::Error::Closed(reason) => error::unavailable(reason),
+            other => error::internal(&other),
+        })?;
+        Ok(ShareParts {
+            state: state(verdict).into(),
+            nro: exchange.nro,
+            evidence: exchange.evidence.unwrap_or_default(),
+            certificate: certificate.ok_or_else(elsewhere)?.to_bytes(),
+            share: share.to_bytes().to_vec(),
+        })
     }
 }
 
@@ -154,26 +208,41 @@ impl Service for ExchangeService {
         within(limit, async {
             let taken = self.admit(Method::Proof, None, request).await?;
             let Some((exchange, token)) = self.standing(&taken.admitted).await? else {
-                let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
-                return Err(error::precondition("undecided", message, &[]));
+                return Err(undecided());
             };
             if let Some(dropped) = exchange.dropped {
                 return Err(dropped_by_policy(dropped));
             }
             let certificate =
                 self.contact.witness.certificate(&exchange).map_err(|fault| error::internal(&fault))?;
-            let certificate = certificate
-                .ok_or_else(|| error::unavailable("the certificate is not here; ask another node"))?;
             Ok(Response::new(ProofParts {
                 state: state(exchange.leaf.verdict).into(),
                 nro: exchange.nro,
                 evidence: exchange.evidence.unwrap_or_default(),
-                certificate: certificate.to_bytes(),
+                certificate: certificate.ok_or_else(elsewhere)?.to_bytes(),
                 token: token.to_bytes().to_vec(),
             }))
         })
         .await
     }
+
+    async fn get_share(&self, request: Request<PartyRequest>) -> Answer<ShareParts> {
+        let limit = patience(&request, self.limit);
+        within(limit, async {
+            let taken = self.admit(Method::Proof, None, request).await?;
+            self.share(&taken.admitted, limit).await.map(Response::new)
+        })
+        .await
+    }
+}
+
+fn undecided() -> Status {
+    let message = "the exchange is undecided: there is nothing to prove yet".to_owned();
+    error::precondition("undecided", message, &[])
+}
+
+fn elsewhere() -> Status {
+    error::unavailable("the certificate is not here; ask another node")
 }
 
 fn dropped_by_policy(dropped: Timestamp) -> Status {

@@ -19,6 +19,7 @@ mod mails;
 mod python;
 mod rounds;
 mod running;
+mod shares;
 mod snapshots;
 mod start;
 mod watch;

@@ -11,7 +11,11 @@ use fairpost::sealed_mail::SealedMail;
 use fairpost_api::v1::{NodeStatus, State};
 use fairpost_node::config::Config;
 use fairpost_proto::ids::{Protocol, Span, Verdict};
-use fairpost_tests::{Cluster, People, Settings, eventually, get_proof, mail, open, prove};
+use fairpost_proto::request::Method;
+use fairpost_tests::{
+    Cluster, People, Settings, call, envelope, eventually, get_proof, get_share, mail, open, prove, request,
+};
+use tonic::Code;
 
 const HOUR: Span = Span::from_seconds(3600);
 
@@ -140,6 +144,39 @@ async fn behind_a_purged_log_nodes_come_back_by_verified_snapshots() {
     let mut sealed = opened(&cluster, &people, leader).await;
     let report = prove(&through(&cluster, leader), &people, &mut sealed).await.unwrap();
     assert_eq!(report.verdict, Verdict::Released);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_lost_its_ledger_does_not_deny_what_it_held() {
+    let (mut cluster, people) = forgetful(Settings::default()).await;
+    let sealed = opened(&cluster, &people, 0).await;
+    for node in [1, 2, 3, 0, 1] {
+        opened(&cluster, &people, node).await;
+    }
+    purged(&cluster, &[1]).await;
+    for node in 0..4 {
+        cluster.stop(node).await.unwrap();
+    }
+    lose_ledger(&cluster, 1);
+    // Alone, so that it can't learn again what it has forgotten.
+    cluster.launch(1).unwrap();
+    let (channel, id) = (cluster.channel(1).unwrap(), cluster.trust.cluster());
+    let message = |method| {
+        let asked = request(id, method, sealed.nro(), None);
+        envelope(&people.sender, asked, sealed.nro().bytes(), None).unwrap()
+    };
+    let answer = eventually("an answer of the node", async || {
+        match call(&channel, Method::Status, message(Method::Status)).await {
+            // It is not there yet.
+            Err(status) if std::error::Error::source(&status).is_some() => None,
+            answer => Some(answer),
+        }
+    });
+    let status = answer.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(status.message().contains("ledger was lost"), "{status}");
+    let share = get_share(&channel, message(Method::Proof)).await.unwrap_err();
+    assert_eq!(share.code(), Code::Unavailable, "{share}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

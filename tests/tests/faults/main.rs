@@ -14,6 +14,7 @@ mod disks;
 mod nemesis;
 mod network;
 mod processes;
+mod shares;
 mod traffic;
 
 /// How long a scenario may take, if it says nothing else. Most take less than a minute.

@@ -78,7 +78,9 @@ pub(crate) fn of(error: &anyhow::Error) -> Exit {
 const fn of_client(error: &client::Error) -> Exit {
     match error {
         client::Error::NotReached { .. } => Exit::TryAgain,
-        client::Error::NoQuorum { .. } => Exit::NoQuorum,
+        client::Error::NoQuorum { .. }
+        | client::Error::NotEnough { .. }
+        | client::Error::TooFewShares { .. } => Exit::NoQuorum,
         client::Error::Evidence(_)
         | client::Error::Sealed(_)
         | client::Error::Fraud(_)
