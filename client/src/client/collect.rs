@@ -17,7 +17,6 @@ use std::time::Duration;
 use fairpost_api::v1::ShareParts;
 use fairpost_api::v1::exchange_client::ExchangeClient;
 use fairpost_proto::request::Method;
-use fairpost_proto::threshold::Token;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
@@ -27,7 +26,7 @@ use super::Client;
 use super::ask::{self, LONGEST_PAUSE};
 use super::error::{Error, Failure, Fault};
 use super::schedule::Schedule;
-use super::shares::Shares;
+use super::shares::{Made, Shares};
 use super::tally::Said;
 use crate::identity::Identity;
 use crate::sealed_mail::SealedMail;
@@ -107,7 +106,7 @@ impl<'c> Collecting<'c> {
     }
 
     /// Takes what a node gave; the token, and what it rests on, if that makes it.
-    pub(super) fn take(&mut self, place: usize, given: Given) -> Option<(ShareParts, Token)> {
+    pub(super) fn take(&mut self, place: usize, given: Given) -> Option<Made> {
         let said = match given {
             Ok(Ok(parts)) => {
                 self.refusals.remove(&place);

@@ -51,6 +51,9 @@ pub(super) struct Shares<'t> {
     sets: Vec<Set>,
 }
 
+/// A token, and what it rests on.
+pub(super) type Made = (ShareParts, Token);
+
 /// What shares rest on.
 type Ground = (Verdict, Digest, Option<Digest>);
 
@@ -80,7 +83,7 @@ impl<'t> Shares<'t> {
     }
 
     /// The token and what it rests on, if there are shares for it; and the places whose shares are wrong, with how.
-    pub(super) fn combine(&mut self) -> (Option<(ShareParts, Token)>, Vec<(usize, String)>) {
+    pub(super) fn combine(&mut self) -> (Option<Made>, Vec<(usize, String)>) {
         let (needed, mut liars) = (self.needed(), Vec::new());
         let mut sets = std::mem::take(&mut self.sets);
         let mut made = None;
