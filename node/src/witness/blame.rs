@@ -329,8 +329,11 @@ impl Handle {
         if self.0.state.lock().places.all.contains(&place_of(kind, &signer, &place)) {
             return false;
         }
-        let proof = Misconduct::new((*self.0.options.trust).clone(), act);
-        let conviction = match misconduct::verify(&proof, &self.0.options.trust) {
+        // Read again from its bytes: that is all that a judge will have.
+        let proof = Misconduct::new((*self.0.options.trust).clone(), act).to_bytes();
+        let judged =
+            Misconduct::parse(&proof).and_then(|proof| misconduct::verify(&proof, &self.0.options.trust));
+        let conviction = match judged {
             Ok(conviction) => conviction,
             Err(problem) => {
                 info!(kind = kind.word(), %signer, %problem, "what looked like misconduct convicts nobody");
@@ -347,7 +350,7 @@ impl Handle {
             subject, first, second, "a member is convicted by its own signatures; the proof is kept"
         );
         metrics::equivocated(&name);
-        self.0.keep(identity, kind, subject, proof.to_bytes());
+        self.0.keep(identity, kind, subject, proof);
         true
     }
 }

@@ -96,7 +96,7 @@ async fn votes_that_contradict_each_other_convict_and_others_do_not() {
         verdict,
         time: after(3),
         nro: Digest::of(b"nro"),
-        evidence: None,
+        evidence: (verdict != Verdict::Expired).then(|| Digest::of(b"receipt")),
     };
     let voted = |verdict| {
         let ballot = [leaf(verdict).hash()];
