@@ -38,6 +38,7 @@ use crate::api::exchange::ExchangeService;
 use crate::api::peer::PeerService;
 use crate::api::peers::Peers;
 use crate::api::raft::{RaftService, RaftTransport};
+use crate::api::trial::{self, Trials};
 use crate::api::watch::Watchers;
 use crate::clock;
 use crate::config::Config;
@@ -150,10 +151,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         ledger: ledger.clone(),
         consensus: raft.clone(),
         sequencer: sequencer.clone(),
-        peers,
+        peers: Arc::clone(&peers),
         witness: witness.clone(),
         collector: collector.clone(),
         rounds: stuck,
+        trials: Trials::default(),
     };
     let rounds = rounds::Service::new(
         rounds::Options {
@@ -188,6 +190,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         tokio::spawn(purging.run(halted.clone())),
         tokio::spawn(retaining.run(halted.clone())),
         tokio::spawn(rounds.run(halted.clone())),
+        tokio::spawn(trial::pass_on(raft.clone(), peers)),
         witness_task,
     ];
 
@@ -239,6 +242,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
                 witness,
                 collector,
                 admission,
+                contact: contact.clone(),
                 calls: PeerService::places(),
                 halted: halted.clone(),
             })

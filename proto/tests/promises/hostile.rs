@@ -16,6 +16,7 @@ use fairpost_proto::misconduct::{self, Misconduct};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
+use fairpost_proto::suspicion::Suspicion;
 use fairpost_proto::terms::{Address, Terms};
 use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::verify;
@@ -45,6 +46,7 @@ fn parse_all(bytes: &[u8]) -> usize {
         signed::<Acknowledgement>(bytes),
         signed::<Binding>(bytes),
         signed::<Grant>(bytes),
+        signed::<Suspicion>(bytes),
         Terms::parse(bytes).is_ok(),
         Leaf::parse(bytes).is_ok(),
         Certificate::parse(bytes).is_ok(),
@@ -93,6 +95,13 @@ fn a_grant() -> Vec<u8> {
     Signed::sign(grant, chain::key_id(&key.verifying_key()), key).bytes().to_vec()
 }
 
+fn a_suspicion() -> Vec<u8> {
+    let (world, key) = (world(), &world().members[0]);
+    let suspect = chain::key_id(&world.members[1].verifying_key());
+    let suspicion = Suspicion { cluster: world.cluster(), epoch: 0, term: 7, suspect };
+    Signed::sign(suspicion, chain::key_id(&key.verifying_key()), key).bytes().to_vec()
+}
+
 fn a_trust_file() -> Vec<u8> {
     let mut trust = world().trust.clone();
     let (view, token) = sealed(second_view());
@@ -127,6 +136,7 @@ fn make_pieces() -> Vec<Vec<u8>> {
         world.proof(&world.cmp2, Verdict::Released).to_bytes(),
         two_votes(Verdict::Withdrawn),
         a_grant(),
+        a_suspicion(),
     ]
 }
 

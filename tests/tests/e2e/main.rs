@@ -19,4 +19,5 @@ mod rounds;
 mod running;
 mod snapshots;
 mod start;
+mod suspicion;
 mod watch;
