@@ -220,3 +220,41 @@ pub async fn pass_on(consensus: consensus::Handle, peers: Arc<Peers>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{LIFETIME, World, after};
+
+    #[test]
+    fn a_leaders_word_ends_a_trial_only_where_this_node_sees_the_same() {
+        let world = World::new();
+        let parameters = world.view.parameters();
+        let (skew, grace) = (parameters.skew.millis() / 1000, parameters.grace.millis() / 1000);
+        let says = |kind: Kind, demand: &Demand, now| {
+            let result = CommandResult { kind: kind.into(), ..CommandResult::default() };
+            settles(&world.view, &result, demand, after(now))
+        };
+        let receipt = world.command(1, Verdict::Released);
+        let in_time = LIFETIME - skew - 1;
+        assert!(!says(Kind::TooLate, &receipt, in_time), "it is not");
+        assert!(
+            says(Kind::TooLate, &receipt, LIFETIME - skew),
+            "by a clock that is wrong by as much as may be"
+        );
+        assert!(!says(Kind::TooLate, &world.command(2, Verdict::Withdrawn), LIFETIME), "no withdrawal is");
+        let expiry = world.command(3, Verdict::Expired);
+        assert!(says(Kind::TooEarly, &expiry, LIFETIME + grace + skew - 1));
+        assert!(!says(Kind::TooEarly, &expiry, LIFETIME + grace + skew), "it is not");
+        assert!(!says(Kind::TooEarly, &receipt, in_time), "a receipt never is");
+        assert!(!says(Kind::Invalid, &receipt, in_time), "it holds");
+        let mut spoiled = receipt.clone();
+        let evidence = spoiled.evidence.as_mut().unwrap();
+        let last = evidence.len() - 1;
+        evidence[last] ^= 1;
+        assert!(says(Kind::Invalid, &spoiled, in_time));
+        for kind in [Kind::Decided, Kind::Void, Kind::Unspecified] {
+            assert!(!says(kind, &receipt, in_time), "the ledger will say");
+        }
+    }
+}
