@@ -14,6 +14,9 @@ const LIAR: usize = 3;
 /// The term in which it was elected.
 const TERM: u64 = 1000;
 
+/// How long the client asks one server alone: that the others suspect the leader as well is that server's doing.
+const ALONE: Duration = Duration::from_secs(40);
+
 /// A heartbeat: the clock, the grants, version, vote, no entry before it, none committed, none.
 fn heartbeat(cluster: &Cluster) -> Vec<u8> {
     let grants = granted(cluster, &[0, 1, LIAR], LIAR, TERM);
@@ -63,13 +66,21 @@ fn counted(metrics: &str, name: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_does_nothing_is_replaced() {
     let whole = tokio::time::timeout(Duration::from_secs(180), async {
-        let mut cluster = Cluster::start(Settings::default()).await.unwrap();
+        let mut cluster = Cluster::make(Settings::default()).unwrap();
+        cluster.limit(|limits| limits.request_millis = ALONE.as_millis() as u64).unwrap();
+        for node in 0..4 {
+            cluster.launch(node).unwrap();
+        }
+        for node in 0..4 {
+            cluster.ready(node).await.unwrap();
+        }
         let people = People::new(&cluster).unwrap();
         cluster.stop(LIAR).await.unwrap();
         let options = Options {
             first: Some(0),
-            attempt: Duration::from_secs(20),
-            deadline: Duration::from_secs(90),
+            attempt: ALONE,
+            deadline: ALONE,
+            hedge: Some(ALONE),
             ..Options::default()
         };
         let client = Client::new(cluster.trust.clone(), options).unwrap();

@@ -7,7 +7,7 @@ use openraft::CommittedLeaderId;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::double::{WAIT, in_front, options};
+use super::double::{in_front, options};
 use crate::consensus::doubts::tests::suspicion;
 use crate::consensus::guard::Violation;
 use crate::consensus::message::{self, Elect, Elected, Front};
@@ -69,8 +69,10 @@ async fn a_leader_that_does_nothing_is_replaced() {
     assert!(proposing.await.unwrap().is_err(), "it is mute");
     assert!(!leader.has_changed().unwrap(), "and is followed");
     let bad = term(&cluster, others[0]);
-    first.suspect(mute, bad - 1);
-    assert!(first.suspicions().is_empty(), "not the leader of that term");
+    for (leader, term) in [(mute, bad + 1), (others[1], bad)] {
+        first.suspect(leader, term);
+        assert!(first.suspicions().is_empty(), "{leader} does not lead in term {term}");
+    }
     // Each suspects by itself, and they tell each other.
     first.suspect(mute, bad);
     second.suspect(mute, bad);
@@ -167,10 +169,27 @@ async fn one_liar_who_answers_with_later_terms_brings_about_few_elections() {
 async fn a_leader_that_keeps_one_follower_binds_it_no_longer_than_the_others_call() {
     let (cluster, leader, others) = working().await;
     for other in &others[1..] {
+        // Nor does it vote for another.
         cluster.hub.silence(leader, *other);
+        cluster.hub.silence(*other, leader);
     }
     replaced(&cluster, &others, leader).await;
     cluster.propose("after").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_leads_a_member_gets_its_votes_by_turns() {
+    // Two of four elect nobody.
+    let cluster = Cluster::start(4, 1..=2).await;
+    let node = handle(&cluster, 1);
+    // Ahead of what the two reach by themselves meanwhile.
+    assert_eq!(call(node, 3, 1000).await, Ok(true));
+    for term in 1001..1004 {
+        let refused = call(node, 3, term).await;
+        assert!(matches!(refused, Err(Refusal::Guarded(Violation::TooSoon { node: 3, .. }))), "{refused:?}");
+    }
+    assert_eq!(call(node, 4, 1004).await, Ok(true), "another one's turn");
     cluster.stop().await;
 }
 
