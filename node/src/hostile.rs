@@ -381,6 +381,10 @@ fn messages_of_callers_and_of_other_nodes() {
         message("grpc-proof-parts", &v1::ProofParts { nro, token: vec![1; 96], ..Default::default() }),
         message("grpc-raft", &v1::RaftMessage { body: digest() }),
         message("grpc-forward", &v1::ForwardRequest { commands: vec![command.clone(); 3] }),
+        message(
+            "grpc-suspect",
+            &v1::SuspectRequest { suspicions: vec![digest(); 3], command: command.clone() },
+        ),
         message("grpc-forwarded", &v1::ForwardResponse { results: vec![result; 3] }),
         message(
             "grpc-votes",

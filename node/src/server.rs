@@ -41,6 +41,7 @@ use crate::api::exchange::ExchangeService;
 use crate::api::peer::PeerService;
 use crate::api::peers::Peers;
 use crate::api::raft::{RaftService, RaftTransport};
+use crate::api::trial::{self, Trials};
 use crate::api::watch::Watchers;
 use crate::clock;
 use crate::config::Config;
@@ -174,10 +175,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         ledger: ledger.clone(),
         consensus: raft.clone(),
         sequencer: sequencer.clone(),
-        peers,
+        peers: Arc::clone(&peers),
         witness: witness.clone(),
         collector: collector.clone(),
         rounds: stuck,
+        trials: Trials::default(),
     };
     let rounds = rounds::Service::new(
         rounds::Options {
@@ -213,6 +215,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         tokio::spawn(purging.run(halted.clone())),
         tokio::spawn(retaining.run(halted.clone())),
         tokio::spawn(rounds.run(halted.clone())),
+        tokio::spawn(trial::pass_on(raft.clone(), peers)),
         witness_task,
         blame_task,
     ];
@@ -270,6 +273,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
                 witness,
                 collector,
                 admission,
+                contact: contact.clone(),
                 calls: PeerService::places(),
                 halted: halted.clone(),
             })

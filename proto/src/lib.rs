@@ -29,6 +29,7 @@ pub mod request;
 pub mod round;
 pub mod sealed;
 mod shown;
+pub mod suspicion;
 pub mod terms;
 pub mod threshold;
 pub mod trust;

@@ -14,7 +14,7 @@ use fairpost_api::v1::peer_server::{Peer, PeerServer};
 use fairpost_api::v1::{
     BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
     GetSharesResponse, GetStatementRequest, GetStatementResponse, GetVotesRequest, GetVotesResponse,
-    ShareResult,
+    ShareResult, SuspectRequest, SuspectResponse,
 };
 use fairpost_node::config::Config;
 use fairpost_node::membership::{KeySource as _, ShareFile, read_private};
@@ -130,6 +130,10 @@ struct Liar {
 impl Peer for Liar {
     async fn forward(&self, _: Request<ForwardRequest>) -> Result<Response<ForwardResponse>, Status> {
         Err(Status::unavailable("it leads nobody"))
+    }
+
+    async fn suspect(&self, _: Request<SuspectRequest>) -> Result<Response<SuspectResponse>, Status> {
+        Ok(Response::new(SuspectResponse {}))
     }
 
     async fn cast_votes(

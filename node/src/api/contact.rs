@@ -23,6 +23,7 @@ use tonic::Status;
 use tracing::debug;
 
 use super::peers::Peers;
+use super::trial::{Trials, settles};
 use super::{error, metrics};
 use crate::clock;
 use crate::consensus::{self, sequencer};
@@ -66,6 +67,8 @@ pub struct Contact {
     pub collector: Collector,
     /// Hears of exchanges for which too few give their shares.
     pub rounds: rounds::Handle,
+    /// Has the leader suspected that brings nothing about.
+    pub trials: Trials,
 }
 
 impl Contact {
@@ -95,14 +98,24 @@ impl Contact {
         verdict: Verdict,
         evidence: Option<Vec<u8>>,
     ) -> Result<(Exchange, VerifiedToken), Status> {
-        if !self.stands(&admitted.exchange)? {
-            self.check_command(admitted, verdict, evidence.as_deref()).await?;
-            let started = Instant::now();
-            let nro = admitted.nro.bytes().to_vec();
-            self.order(Demand { verdict, nro, evidence }).await?;
-            metrics::stage("order", started.elapsed());
+        if self.stands(&admitted.exchange)? {
+            return self.finish(&admitted.exchange).await;
         }
-        self.finish(&admitted.exchange).await
+        let demand = Demand { verdict, nro: admitted.nro.bytes().to_vec(), evidence };
+        let mut work = Box::pin(async {
+            self.check_command(admitted, verdict, demand.evidence.as_deref()).await?;
+            let started = Instant::now();
+            self.order(&demand).await?;
+            metrics::stage("order", started.elapsed());
+            self.finish(&admitted.exchange).await
+        });
+        let (followed, half) = (self.consensus.followed(), self.consensus.patience() / 2);
+        if let Ok(done) = tokio::time::timeout(half, &mut work).await {
+            return done;
+        }
+        let waited = if self.consensus.followed() == followed { half } else { Duration::ZERO };
+        self.trials.begin(self, admitted.exchange, &demand, waited);
+        work.await
     }
 
     /// Whether this node's ledger has a verdict for the exchange.
@@ -145,7 +158,7 @@ impl Contact {
     }
 
     /// Has a command ordered, by whoever leads, until the ledger has decided on it. Takes as long as it takes.
-    async fn order(&self, demand: Demand) -> Result<(), Status> {
+    async fn order(&self, demand: &Demand) -> Result<(), Status> {
         let command = Command::Party(demand.clone());
         loop {
             let result = match self.hand_in(&command).await {
@@ -157,6 +170,12 @@ impl Contact {
                 }
             };
             let time = Timestamp::from_millis(result.time_millis).unwrap_or(Timestamp::EPOCH);
+            let refuses = matches!(result.kind(), Kind::TooLate | Kind::TooEarly | Kind::Invalid);
+            if refuses && !settles(&self.view, &result, demand, clock::now()) {
+                debug!(?result, "the leader refuses a command that holds; it is handed in again");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
             match result.kind() {
                 Kind::Decided => return Ok(()),
                 Kind::TooLate => {
@@ -175,7 +194,7 @@ impl Contact {
         }
     }
 
-    async fn hand_in(&self, command: &Command) -> Result<CommandResult, String> {
+    pub(super) async fn hand_in(&self, command: &Command) -> Result<CommandResult, String> {
         let results = match self.sequencer.order(vec![command.clone()]).await {
             Ok(results) => results,
             Err(sequencer::Error::NotLeader { leader: Some(leader) }) => {

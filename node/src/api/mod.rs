@@ -9,7 +9,7 @@
 //! | `Ceremony` | operators and members of the proposal, likewise | [`service`](crate::membership::ceremony::service) |
 //!
 //! [`admission`] says whose request is served now, and whose later or not at all. [`contact`] takes a party's request through the cluster,
-//! [`watch`] waits with it for a verdict; [`peers`] is this node's side of the calls to others.
+//! [`trial`] has the leader suspected where that does not get on, [`watch`] waits with it for a verdict; [`peers`] is this node's side of the calls to others.
 
 pub mod admin;
 pub mod admission;
@@ -23,4 +23,5 @@ pub mod metrics;
 pub mod peer;
 pub mod peers;
 pub mod raft;
+pub mod trial;
 pub mod watch;

@@ -9,7 +9,7 @@ use fairpost_api::v1::peer_server::Peer;
 use fairpost_api::v1::{
     BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
     GetSharesResponse, GetStatementRequest, GetStatementResponse, GetVotesRequest, GetVotesResponse,
-    ShareResult,
+    ShareResult, SuspectRequest, SuspectResponse,
 };
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command};
@@ -22,9 +22,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::Admission;
 use super::auth::Gate;
+use super::contact::Contact;
 use super::error;
 use super::exchange::limit;
-use crate::consensus::sequencer;
+use crate::consensus::{MAX_SUSPICIONS, sequencer};
 use crate::ledger::Exchange;
 use crate::witness::collect::Collector;
 use crate::witness::service::{self, Handle, Received, halted};
@@ -54,6 +55,8 @@ pub struct PeerService {
     pub admission: Arc<Admission>,
     /// Makes the token where somebody thinks that it can't be made.
     pub collector: Collector,
+    /// Hands in what waits at other members.
+    pub contact: Contact,
     /// The calls of each member.
     pub calls: Arc<Places<u16>>,
     /// When it is true, streams that stay open end.
@@ -90,6 +93,25 @@ impl Peer for PeerService {
         let results =
             self.sequencer.order(commands).await.map_err(|fault| error::unavailable(fault.to_string()))?;
         Ok(Response::new(ForwardResponse { results }))
+    }
+
+    async fn suspect(&self, request: Request<SuspectRequest>) -> Result<Response<SuspectResponse>, Status> {
+        let (member, _place) = self.caller(&request)?;
+        let SuspectRequest { suspicions, command } = request.into_inner();
+        bounded("suspicions", suspicions.len(), MAX_SUSPICIONS)?;
+        let malformed = |field, fault: String| error::bad_field(field, "malformed", fault);
+        self.contact
+            .consensus
+            .hear_suspicions(&suspicions)
+            .map_err(|fault| malformed("suspicions", fault.to_string()))?;
+        if !command.is_empty() {
+            let Ok(Command::Party(demand)) = Command::parse(&command) else {
+                return Err(malformed("command", "a party's command expected".into()));
+            };
+            let asked = self.contact.trials.asked(&self.contact, member, demand);
+            asked.map_err(|fault| error::evidence("command", &fault))?;
+        }
+        Ok(Response::new(SuspectResponse {}))
     }
 
     async fn cast_votes(

@@ -13,7 +13,7 @@ use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::peer_client::PeerClient;
 use fairpost_api::v1::{
     CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetStatementRequest, GetVotesRequest,
-    GetVotesResponse, ShareResult,
+    GetVotesResponse, ShareResult, SuspectRequest,
 };
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Command;
@@ -153,6 +153,20 @@ impl Peers {
             });
             Ok(Answer { statement, evidence: evidence.collect() })
         })
+    }
+
+    /// Tells all other members of suspicions, or of a command that waits. Who gives no answer is not told.
+    pub async fn suspect(&self, request: SuspectRequest) {
+        let others = self.members.iter().zip(0_u16..).filter(|(_, index)| *index != self.index);
+        let told = others.map(|(member, index)| {
+            let (mut client, request) = (member.peer.clone(), timed(request.clone()));
+            async move {
+                if let Err(status) = client.suspect(request).await {
+                    debug!(index, status = describe(&status), "a member was not told of suspicions");
+                }
+            }
+        });
+        join_all(told).await;
     }
 
     /// Has the leader order a command.

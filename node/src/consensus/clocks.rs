@@ -87,6 +87,9 @@ pub enum Unfit {
         /// How far is too far.
         skew: Span,
     },
+    /// Too many members suspect this node.
+    #[error("more than f members suspect this node as leader, and follow it no more in this term")]
+    Suspected,
 }
 
 fn listed(away: &[(u64, i64)]) -> String {

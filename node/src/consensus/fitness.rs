@@ -1,4 +1,4 @@
-//! Has a leader whose clock is wrong make room for another.
+//! Has a leader whose clock is wrong, or that too many suspect, make room for another.
 //!
 //! openraft has no way to step down. But a leader that sends no heartbeat is replaced as one that died, and it follows
 //! the next one as soon as it hears from it.
@@ -16,7 +16,7 @@ pub(super) async fn watch(handle: Handle) {
     let mut tail = Tail::default();
     let mut held = false;
     loop {
-        let unfit = if follows(&handle) { None } else { handle.clocks().unfit(tail.latest(&handle)) };
+        let unfit = if follows(&handle) { None } else { unfit(&handle, &mut tail) };
         if unfit.is_some() != held {
             held = unfit.is_some();
             match &unfit {
@@ -26,12 +26,18 @@ pub(super) async fn watch(handle: Handle) {
         }
         let raft = handle.raft().runtime_config();
         raft.heartbeat(unfit.is_none());
-        raft.elect(!matches!(unfit, Some(Unfit::Log { .. })) && handle.recovering().is_none());
+        let stands = !matches!(unfit, Some(Unfit::Log { .. })) && handle.recovering().is_none();
+        raft.elect(stands && handle.inner().doubts.check_candidate(handle.id(), handle.term()).is_ok());
         tokio::select! {
             _ = metrics.wait_for(|metrics| metrics.state == ServerState::Shutdown) => return,
             () = tokio::time::sleep(handle.options().heartbeat) => {}
         }
     }
+}
+
+fn unfit(handle: &Handle, tail: &mut Tail) -> Option<Unfit> {
+    let clock = handle.clocks().unfit(tail.latest(handle));
+    clock.or_else(|| handle.is_suspected().then_some(Unfit::Suspected))
 }
 
 /// Whether another node leads: then it does not matter.

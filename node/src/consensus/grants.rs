@@ -30,6 +30,7 @@ use fairpost_proto::cose::Signed;
 use fairpost_proto::grant::{self, Grant};
 use fairpost_proto::ids::ClusterId;
 use fairpost_proto::proposal::Proposal;
+use fairpost_proto::suspicion::{self, Suspicion};
 use fairpost_proto::view::View;
 use parking_lot::Mutex;
 
@@ -50,6 +51,7 @@ pub struct Electorate {
     epoch: u32,
     identity: Arc<SigningKey>,
     voters: BTreeMap<u64, Voter>,
+    faulty: usize,
 }
 
 #[derive(Clone)]
@@ -61,18 +63,57 @@ struct Voter {
 impl Electorate {
     /// The members of a view, by their indices; this node has this identity key.
     pub fn new(view: &View, identity: Arc<SigningKey>) -> Self {
-        Self { cluster: view.cluster(), epoch: view.epoch(), identity, voters: voters(view.members()) }
+        Self {
+            cluster: view.cluster(),
+            epoch: view.epoch(),
+            identity,
+            voters: voters(view.members()),
+            faulty: view.quorum().f(),
+        }
     }
 
     /// The members of a proposal, which keep the log of its key ceremony. Its digest stands for the cluster.
     pub fn of_proposal(proposal: &Proposal, identity: Arc<SigningKey>) -> Self {
-        let cluster = ClusterId::new(*proposal.digest().as_bytes());
-        Self { cluster, epoch: 0, identity, voters: voters(proposal.members()) }
+        Self {
+            cluster: ClusterId::new(*proposal.digest().as_bytes()),
+            epoch: 0,
+            identity,
+            voters: voters(proposal.members()),
+            faulty: proposal.quorum().f(),
+        }
     }
 
     /// As Raft knows them.
     pub fn members(&self) -> BTreeMap<u64, Member> {
         self.voters.iter().map(|(id, voter)| (*id, voter.member.clone())).collect()
+    }
+
+    /// How many of them may be compromised.
+    pub(super) const fn faulty(&self) -> usize {
+        self.faulty
+    }
+
+    /// A member's name.
+    pub(super) fn name(&self, id: u64) -> String {
+        self.voters.get(&id).map_or_else(|| id.to_string(), |voter| voter.member.name.clone())
+    }
+
+    /// This node's word that it suspects the leader of this term; none if that is no member.
+    pub(super) fn suspect(&self, leader: u64, term: u64) -> Option<Vec<u8>> {
+        let suspect = chain::key_id(&self.voters.get(&leader)?.identity);
+        let suspicion = Suspicion { cluster: self.cluster, epoch: self.epoch, term, suspect };
+        let signer = chain::key_id(&self.identity.verifying_key());
+        Some(Signed::sign(suspicion, signer, &self.identity).bytes().to_vec())
+    }
+
+    /// Who suspects whom, and in which term.
+    pub(super) fn suspicion(&self, signed: &Signed<Suspicion>) -> Result<(u64, u64, u64), suspicion::Error> {
+        let (ids, keys): (Vec<u64>, Vec<VerifyingKey>) =
+            self.voters.iter().map(|(id, voter)| (*id, voter.identity)).unzip();
+        let checked = suspicion::check(signed, self.cluster, self.epoch, &keys)?;
+        // Both stand in the list.
+        let id = |place: usize| ids.get(place).copied().unwrap_or(u64::MAX);
+        Ok((id(checked.by), id(checked.suspect), checked.term))
     }
 
     /// How many are a majority.
@@ -276,7 +317,14 @@ pub(super) mod tests {
     pub(in crate::consensus) fn electorate(own: u64, size: u64) -> Electorate {
         let voter = |id| (id, Voter { member: member(id), identity: key(id).verifying_key() });
         let voters = (1..=size).map(voter).collect();
-        Electorate { cluster: ClusterId::new([1; 32]), epoch: 0, identity: Arc::new(key(own)), voters }
+        let faulty = fairpost_proto::quorum::Quorum::most_faults(size as usize);
+        Electorate {
+            cluster: ClusterId::new([1; 32]),
+            epoch: 0,
+            identity: Arc::new(key(own)),
+            voters,
+            faulty,
+        }
     }
 
     /// The grants of these nodes among so many, for `candidate` in this term.

@@ -20,14 +20,19 @@
 //! - a candidate's term is at most [`AHEAD`] beyond this node's own, and so is one that an answer names: nobody uses up
 //!   all terms;
 //! - an answer claims no entry beyond those that were sent;
+//! - an answer that names a later term is believed if others bear it out, and one member alone ever more seldom; nor may a
+//!   member call elections one after the other ([`pace`](super::pace));
+//! - a leader that `f + 1` members suspect is not followed in that term, and gets no vote for a while; a member that is convicted
+//!   is never followed ([`suspicion`](super::suspicion));
+//! - who leads, and has heard from a majority within its lease, is not voted away: openraft has only followers keep to the
+//!   lease, so that one call would depose any leader (test `a_call_deposes_no_leader`);
 //! - nothing in the message contradicts the order of what is committed here: what stands before it is of no later
 //!   leader, and what stands behind it of no earlier one. openraft takes a commitment of a later term for a later one
 //!   whatever its index, and panics when it applies from there (test `a_false_leader_does_not_stop_raft`). What is
 //!   committed is read just before openraft gets the message; were it to grow in between, openraft could still meet
 //!   the contradiction.
 //!
-//! Others are not here yet: consecutive sequences and times in the entries themselves; that a higher vote in one answer is
-//! not believed alone; suspicion of whoever breaks a rule.
+//! Others are not here yet: consecutive sequences and times in the entries themselves; suspicion of whoever breaks a rule.
 //!
 //! # Relies on
 //!
@@ -153,6 +158,54 @@ pub enum Violation {
         /// The sender's own.
         leader: String,
     },
+    /// A leader is suspected in its term.
+    #[error("node {node} is not followed in term {term}: {found} members suspect it, or did")]
+    Suspected {
+        /// The leader.
+        node: u64,
+        /// Its term.
+        term: u64,
+        /// Who suspects it now.
+        found: usize,
+    },
+    /// A member was dropped as leader lately.
+    #[error("node {node} did nothing as leader, and gets no vote for {left_millis} ms")]
+    Dropped {
+        /// The member.
+        node: u64,
+        /// For how long.
+        left_millis: u128,
+    },
+    /// A member is convicted of misconduct.
+    #[error("node {node} is convicted of misconduct, and must not lead")]
+    Convicted {
+        /// The member.
+        node: u64,
+    },
+    /// A member calls elections one after the other.
+    #[error("node {node} calls elections too often, and gets no vote for {left_millis} ms")]
+    TooSoon {
+        /// The member.
+        node: u64,
+        /// For how long.
+        left_millis: u128,
+    },
+    /// A member alone says that there was a later term.
+    #[error("node {node} names term {term}, and is not believed alone")]
+    Claimed {
+        /// The term.
+        term: u64,
+        /// The member.
+        node: u64,
+    },
+    /// A follower says that a term is later, and it is not.
+    #[error("the later term named is {found}, after {sent}")]
+    NotLater {
+        /// What was sent.
+        sent: String,
+        /// The answer's.
+        found: String,
+    },
     /// An entry is stamped too far ahead of this node's clock.
     #[error(
         "entry {index} is stamped {found}, and by this node's clock and the skew it may be {latest} at most; which clock is wrong?"
@@ -188,7 +241,12 @@ pub(super) fn check_ahead(own: u64, found: u64) -> Result<(), Violation> {
 /// Checks what a follower says to these entries.
 pub(super) fn check_appended(request: &Append, answer: &Appended) -> Result<(), Violation> {
     match answer {
-        Appended::HigherVote(vote) => check_ahead(request.vote.leader_id.term, vote.leader_id.term),
+        Appended::HigherVote(vote) => {
+            check_ahead(request.vote.leader_id.term, vote.leader_id.term)?;
+            let (sent, found) = (request.vote.leader_id, vote.leader_id);
+            let not_later = Violation::NotLater { sent: sent.to_string(), found: found.to_string() };
+            if found > sent { Ok(()) } else { Err(not_later) }
+        }
         Appended::PartialSuccess(found) => {
             let sent = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
             if *found <= sent {

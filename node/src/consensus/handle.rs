@@ -18,11 +18,12 @@ use tracing::{info, warn};
 
 use super::clocks::{Clocks, Unfit};
 use super::codec::{self, Encode};
+use super::doubts::Doubts;
 use super::grants::Grants;
 use super::guard::{self, Violation};
 use super::log_store::{self, LogStore};
 use super::machine::{Feed, Records, Snapshots, Staged};
-use super::message::{self, Append, Elect, Front, Install, Installed};
+use super::message::{self, Append, Appended, Elect, Elected, Front, Install, Installed};
 use super::network::{CHUNK_BYTES, Sending};
 use super::node::Options;
 use super::snapshot::{self, Piece, SnapshotData, Unpacker};
@@ -134,6 +135,7 @@ pub(super) struct Inner {
     pub(super) grants: Grants,
     /// Who hears of two entries for one term and sequence.
     pub(super) told: OnceLock<Told>,
+    pub(super) doubts: Doubts,
 }
 
 impl std::fmt::Debug for Handle {
@@ -189,9 +191,10 @@ impl Handle {
         self.0.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.0.options.id)
     }
 
-    /// Why this node's clock is not fit to stamp entries just now, if it is not. To be asked right before it is used.
+    /// Why this node is not fit to stamp entries just now, if it is not: its clock, or that too many members suspect it. To be
+    /// asked right before it does.
     pub fn unfit(&self) -> Option<Unfit> {
-        self.0.clocks.unfit(None)
+        self.0.clocks.unfit(None).or_else(|| self.is_suspected().then_some(Unfit::Suspected))
     }
 
     /// What is wrong with this node's clock, or with the leader's: an alarm for operators.
@@ -271,6 +274,7 @@ impl Handle {
         let request: Append = message::decode(request)?;
         guard::check_append(from, &request)?;
         self.0.grants.check(&request.vote, &front.shown)?;
+        self.0.doubts.check_leader(from, request.vote.leader_id.term)?;
         for entry in &request.entries {
             if let EntryPayload::Membership(found) = &entry.payload {
                 self.0.grants.check_members(found)?;
@@ -282,6 +286,9 @@ impl Handle {
         guard::check_times(&request, self.0.clocks.latest())?;
         self.compare(&request);
         let answer = Box::pin(self.0.raft.append_entries(request)).await;
+        if !matches!(answer, Ok(Appended::HigherVote(_))) {
+            self.0.doubts.led(from);
+        }
         self.answer(&answer.map_err(|error| Refusal::Fatal(error.to_string()))?, Bytes::new())
     }
 
@@ -318,8 +325,24 @@ impl Handle {
         }
         self.0.clocks.heard(from, front.time, None);
         self.0.clocks.check_candidate(front.time)?;
+        self.0.doubts.check_candidate(from, term)?;
+        if held.committed && term > held.leader_id.term {
+            self.0.doubts.called(from, term);
+        }
+        if self.leads_firmly() {
+            // As a follower answers within the lease.
+            let refused = Elected { vote: held, vote_granted: false, last_log_id: None };
+            return self.answer(&refused, Bytes::new());
+        }
+        let new_term = term > held.leader_id.term;
+        if new_term {
+            self.0.doubts.check_turn(from)?;
+        }
         let answer = Box::pin(self.0.raft.vote(request)).await;
         let answer = answer.map_err(|error| Refusal::Fatal(error.to_string()))?;
+        if new_term && answer.vote_granted {
+            self.0.doubts.given(from);
+        }
         // Raft has its vote on disk by now.
         let shown = if answer.vote_granted { self.0.grants.give(from, term)? } else { Bytes::new() };
         self.answer(&answer, shown)
@@ -351,6 +374,7 @@ impl Handle {
         let head: Install = message::decode(head)?;
         guard::check_install(from, &head)?;
         self.0.grants.check(&head.vote, &head.shown)?;
+        self.0.doubts.check_leader(from, head.vote.leader_id.term)?;
         if head.meta.last_log_id.is_some() {
             self.0.grants.check_members(head.meta.last_membership.membership())?;
         }

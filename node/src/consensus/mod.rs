@@ -28,6 +28,7 @@
 
 pub mod clocks;
 mod codec;
+mod doubts;
 mod extent;
 mod fitness;
 mod grants;
@@ -39,11 +40,13 @@ mod message;
 pub mod metrics;
 mod network;
 mod node;
+mod pace;
 pub mod purge;
 pub mod sequencer;
 mod snapshot;
 mod state_machine;
 mod status;
+mod suspicion;
 pub mod transport;
 mod twice;
 mod types;
@@ -52,6 +55,7 @@ mod types;
 mod tests;
 
 pub use codec::Error as CodecError;
+pub use doubts::MAX_SUSPICIONS;
 pub use extent::Keep;
 pub use grants::Electorate;
 pub use handle::{Error, Handle, Refusal};

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::clocks::Clocks;
 use super::codec::{self, Encode};
+use super::doubts::Doubts;
 use super::grants::Grants;
 use super::guard::{self, Violation};
 use super::message::{self, Append, Appended, Elect, Elected, Front, Install, Installed};
@@ -50,8 +51,15 @@ pub(super) struct Network<T> {
     transport: T,
     pause: Duration,
     sending: Sending,
-    clocks: Clocks,
-    grants: Grants,
+    known: Known,
+}
+
+/// What this node knows of the others.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) clocks: Clocks,
+    pub(super) grants: Grants,
+    pub(super) doubts: Doubts,
 }
 
 /// Counts the snapshots that are being sent: meanwhile the log behind them is not purged, so that their receivers can go
@@ -82,14 +90,8 @@ impl Drop for Sent {
 
 impl<T> Network<T> {
     /// Over this transport; a member that gives no answer is left alone for `pause`.
-    pub(super) const fn new(
-        transport: T,
-        pause: Duration,
-        sending: Sending,
-        clocks: Clocks,
-        grants: Grants,
-    ) -> Self {
-        Self { transport, pause, sending, clocks, grants }
+    pub(super) const fn new(transport: T, pause: Duration, sending: Sending, known: Known) -> Self {
+        Self { transport, pause, sending, known }
     }
 }
 
@@ -127,7 +129,7 @@ fn broken(violation: &Violation) -> Failure {
 impl<T> Connection<T> {
     fn write(&self, message: &impl Encode, shown: Bytes) -> Result<Bytes, Failure> {
         let message = message::encode(message).map_err(|error| garbled(&error))?;
-        let front = Front { time: self.network.clocks.now(), shown };
+        let front = Front { time: self.network.known.clocks.now(), shown };
         front.before(&message).map_err(|error| garbled(&error))
     }
 
@@ -135,13 +137,19 @@ impl<T> Connection<T> {
     fn read<M: Encode>(&self, answer: Result<Bytes, Error>, asked: Instant) -> Result<(M, Bytes), Failure> {
         let answer = answer.map_err(|error| failed(&error))?;
         let (front, answer) = Front::split(answer).map_err(|error| garbled(&error))?;
-        self.network.clocks.heard(self.to, front.time, Some(asked));
+        self.network.known.clocks.heard(self.to, front.time, Some(asked));
         Ok((message::decode(answer).map_err(|error| garbled(&error))?, front.shown))
+    }
+
+    /// The later vote that this member names, as far as it is believed. Of one that is not believed openraft never hears: as if the
+    /// member had not answered.
+    fn later(&self, vote: &Vote) -> Result<Vote, Violation> {
+        self.network.known.doubts.believe(self.to, vote)
     }
 
     /// What shows that this node was elected with this vote.
     fn shown(&self, vote: &Vote) -> Result<Bytes, Failure> {
-        let shown = self.network.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
+        let shown = self.network.known.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
         shown.map_err(|violation| broken(&violation))
     }
 }
@@ -162,19 +170,27 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         let answer = transport.append_entries(self.to, &self.member, message).await;
         let (answer, _) = self.read(answer, asked)?;
         guard::check_appended(&request, &answer).map_err(|violation| broken(&violation))?;
-        Ok(answer)
+        match answer {
+            Appended::HigherVote(vote) => {
+                Ok(Appended::HigherVote(self.later(&vote).map_err(|violation| broken(&violation))?))
+            }
+            other => Ok(other),
+        }
     }
 
     async fn vote(&mut self, request: Elect, _: RPCOption) -> Result<Elected, Failure> {
         let (message, asked) = (self.write(&request, Bytes::new())?, Instant::now());
         let answer = self.network.transport.vote(self.to, &self.member, message).await;
-        let (answer, shown): (Elected, _) = self.read(answer, asked)?;
+        let (mut answer, shown): (Elected, _) = self.read(answer, asked)?;
         guard::check_elected(&request, &answer).map_err(|violation| broken(&violation))?;
         if answer.vote_granted {
             // Without a grant it is no vote.
             let own = request.vote.leader_id;
-            let taken = self.network.grants.take(own.node_id, self.to, own.term, shown).await;
+            let taken = self.network.known.grants.take(own.node_id, self.to, own.term, shown).await;
             taken.map_err(|error| failed(&error))?;
+        }
+        if answer.vote.leader_id > request.vote.leader_id {
+            answer.vote = self.later(&answer.vote).map_err(|violation| broken(&violation))?;
         }
         Ok(answer)
     }
@@ -186,7 +202,7 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<Installed, StreamingError<TypeConfig, Fatal<u64>>> {
-        let shown = self.network.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
+        let shown = self.network.known.grants.shown(vote.leader_id.node_id, vote.leader_id.term);
         let shown = shown.map_err(|violation| NetworkError::new(&violation))?;
         let head = message::encode(&Install { vote, meta: snapshot.meta, shown });
         let head = head.map_err(|error| NetworkError::new(&error))?;
@@ -210,6 +226,10 @@ impl<T: Transport> RaftNetwork<TypeConfig> for Connection<T> {
         let answer: Installed = message::decode(answer).map_err(|error| Unreachable::new(&error))?;
         let (own, found) = (vote.leader_id.term, answer.vote.leader_id.term);
         guard::check_ahead(own, found).map_err(|violation| Unreachable::new(&violation))?;
+        if answer.vote.leader_id > vote.leader_id {
+            let later = self.later(&answer.vote).map_err(|violation| Unreachable::new(&violation))?;
+            return Ok(Installed::new(later));
+        }
         Ok(answer)
     }
 

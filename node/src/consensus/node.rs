@@ -8,12 +8,13 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::clocks::{Agreement, Clocks};
+use super::doubts::Doubts;
 use super::fitness;
 use super::grants::{Electorate, Grants};
 use super::handle::{self, Error, Handle};
 use super::log_store::LogStore;
 use super::machine::{Machine, Snapshots};
-use super::network::{Network, Sending};
+use super::network::{self, Network, Sending};
 use super::state_machine::{self, StateMachine};
 use super::transport::Transport;
 use super::types::LogId;
@@ -94,8 +95,10 @@ pub async fn start<M: Machine, T: Transport>(
     let lost = log.settle(applied).await.map_err(|error| fatal(error.to_string()))?;
     let sending = Sending::default();
     let clocks = Clocks::new(log.clock(), options.agreement);
+    let doubts = Doubts::new(options.id, electorate.clone(), options.election_min, options.election_max);
     let grants = Grants::new(electorate, log.clone()).map_err(|error| fatal(error.to_string()))?;
-    let network = Network::new(transport, options.heartbeat, sending.clone(), clocks.clone(), grants.clone());
+    let known = network::Known { clocks: clocks.clone(), grants: grants.clone(), doubts: doubts.clone() };
+    let network = Network::new(transport, options.heartbeat, sending.clone(), known);
     let raft = Raft::new(options.id, config, network, log.clone(), StateMachine::new(Arc::clone(&machine)));
     // openraft's own future is too large for the stack of most callers.
     let raft = Box::pin(raft).await.map_err(|error| fatal(error.to_string()))?;
@@ -109,8 +112,20 @@ pub async fn start<M: Machine, T: Transport>(
     let machine = machine as Arc<dyn Snapshots>;
     let taking = tokio::sync::Mutex::new(());
     let told = OnceLock::new();
-    let inner =
-        handle::Inner { options, raft, log, machine, leader, lost, sending, taking, clocks, grants, told };
+    let inner = handle::Inner {
+        options,
+        raft,
+        log,
+        machine,
+        leader,
+        lost,
+        sending,
+        taking,
+        clocks,
+        grants,
+        told,
+        doubts,
+    };
     let handle = Handle::new(inner);
     tokio::spawn(fitness::watch(handle.clone()));
     if recovering.borrow().is_some() {

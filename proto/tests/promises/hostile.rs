@@ -19,6 +19,7 @@ use fairpost_proto::node_card::{self, NodeCard};
 use fairpost_proto::proof::Proof;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
+use fairpost_proto::suspicion::Suspicion;
 use fairpost_proto::terms::{Address, Terms};
 use fairpost_proto::trust::Trust;
 use fairpost_proto::verify::verify;
@@ -53,6 +54,7 @@ fn parse_all(bytes: &[u8]) -> usize {
         signed::<Grant>(bytes),
         signed::<NodeCard>(bytes),
         signed::<Approval>(bytes),
+        signed::<Suspicion>(bytes),
         Terms::parse(bytes).is_ok(),
         Leaf::parse(bytes).is_ok(),
         Certificate::parse(bytes).is_ok(),
@@ -113,6 +115,13 @@ fn an_approved_proposal() -> Vec<u8> {
     approved(proposal(), &[0x41, 0x42]).to_bytes()
 }
 
+fn a_suspicion() -> Vec<u8> {
+    let (world, key) = (world(), &world().members[0]);
+    let suspect = chain::key_id(&world.members[1].verifying_key());
+    let suspicion = Suspicion { cluster: world.cluster(), epoch: 0, term: 7, suspect };
+    Signed::sign(suspicion, chain::key_id(&key.verifying_key()), key).bytes().to_vec()
+}
+
 fn a_trust_file() -> Vec<u8> {
     let mut trust = world().trust.clone();
     let (view, token) = sealed(second_view());
@@ -151,6 +160,7 @@ fn make_pieces() -> Vec<Vec<u8>> {
         an_approval(),
         an_approved_proposal(),
         a_transcript().to_bytes(),
+        a_suspicion(),
     ]
 }
 

@@ -22,4 +22,5 @@ mod running;
 mod shares;
 mod snapshots;
 mod start;
+mod suspicion;
 mod watch;

@@ -1,6 +1,6 @@
 //! Logs that are purged, ledgers that are lost behind them, and snapshots that bring them back.
 
-mod hostile;
+pub(crate) mod hostile;
 mod retention;
 
 use std::fs;

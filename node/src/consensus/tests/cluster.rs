@@ -10,16 +10,16 @@ use tokio::time::timeout;
 use super::double::{Hub, Server, WAIT, fixed_clock, member};
 use crate::consensus::{Error, Leader, Member};
 
-struct Cluster {
+pub(super) struct Cluster {
     folder: tempfile::TempDir,
-    hub: Arc<Hub>,
-    servers: BTreeMap<u64, Server>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) servers: BTreeMap<u64, Server>,
     size: u64,
 }
 
 impl Cluster {
     /// A cluster of this size, of which these nodes are started.
-    async fn start(size: u64, started: impl IntoIterator<Item = u64>) -> Self {
+    pub(super) async fn start(size: u64, started: impl IntoIterator<Item = u64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Self { folder, hub: Arc::new(Hub::of(size)), servers: BTreeMap::new(), size };
         for id in started {
@@ -51,7 +51,7 @@ impl Cluster {
     }
 
     /// Proposes to whoever leads, again and again until that is done.
-    async fn propose(&self, page: &str) {
+    pub(super) async fn propose(&self, page: &str) {
         let page = Bytes::copy_from_slice(page.as_bytes());
         let proposed = async {
             loop {
@@ -72,7 +72,7 @@ impl Cluster {
     }
 
     /// Waits until each node has the page, and then has the same book.
-    async fn agree(&self, last: &str) -> Vec<Bytes> {
+    pub(super) async fn agree(&self, last: &str) -> Vec<Bytes> {
         for server in self.servers.values() {
             server.book.wait_for(last.as_bytes()).await;
         }
@@ -82,13 +82,13 @@ impl Cluster {
     }
 
     /// Waits for a leader that this node believes in.
-    async fn leader(&self, believer: u64, not: Option<u64>) -> Leader {
+    pub(super) async fn leader(&self, believer: u64, not: Option<u64>) -> Leader {
         let mut leader = self.servers[&believer].handle.watch_leader();
         let other = leader.wait_for(|leader| leader.as_ref().is_some_and(|leader| Some(leader.id) != not));
         timeout(WAIT, other).await.expect("no leader").unwrap().clone().unwrap()
     }
 
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         for id in 1..=self.size {
             if self.servers.contains_key(&id) {
                 self.stop_node(id).await;

@@ -20,8 +20,9 @@ use crate::consensus::log_store::{Clock, LogStore};
 use crate::consensus::machine::{
     self, Applied, Committed, Machine, Records, Sink, Snapshot, Snapshots, Source, Staged,
 };
-use crate::consensus::message::Front;
+use crate::consensus::message::{self, Append, Appended, Elected, Front};
 use crate::consensus::transport::{Error, Transport};
+use crate::consensus::types::Vote;
 use crate::consensus::{Handle, Keep, Member, Options, start};
 use crate::store::{self, Column, Database, Durability, Memory, Ops, Order, Store, Writer};
 
@@ -191,6 +192,9 @@ pub(in crate::consensus) struct Hub {
     size: u64,
     nodes: Mutex<BTreeMap<u64, Handle>>,
     cut: Mutex<BTreeSet<u64>>,
+    mute: Mutex<BTreeSet<u64>>,
+    silent: Mutex<BTreeSet<(u64, u64)>>,
+    boasts: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Default for Hub {
@@ -202,19 +206,51 @@ impl Default for Hub {
 impl Hub {
     /// For a cluster of this size.
     pub(in crate::consensus) fn of(size: u64) -> Self {
-        Self { size, nodes: Mutex::default(), cut: Mutex::default() }
+        Self {
+            size,
+            nodes: Mutex::default(),
+            cut: Mutex::default(),
+            mute: Mutex::default(),
+            silent: Mutex::default(),
+            boasts: Mutex::default(),
+        }
     }
 
     fn reach(&self, from: u64, to: u64) -> Result<Handle, Error> {
         let cut = self.cut.lock();
         let node = self.nodes.lock().get(&to).cloned();
-        let node = node.filter(|_| !cut.contains(&from) && !cut.contains(&to));
+        let silent = self.silent.lock().contains(&(from, to));
+        let node = node.filter(|_| !cut.contains(&from) && !cut.contains(&to) && !silent);
         node.ok_or_else(|| Error::Unreachable(format!("node {to} is not there")))
     }
 
     /// From now on no message reaches this node or comes from it.
     pub(in crate::consensus) fn cut(&self, node: u64) {
         self.cut.lock().insert(node);
+    }
+
+    /// From now on this node, as leader, sends heartbeats, and no entry.
+    pub(in crate::consensus) fn mute(&self, node: u64) {
+        self.mute.lock().insert(node);
+    }
+
+    /// From now on `from` sends nothing to `to`.
+    pub(in crate::consensus) fn silence(&self, from: u64, to: u64) {
+        self.silent.lock().insert((from, to));
+    }
+
+    /// From now on this node answers to each leader that there was a later term, and to each candidate, each later
+    /// than the last, from this one on.
+    pub(in crate::consensus) fn boast(&self, node: u64, term: u64) {
+        self.boasts.lock().insert(node, term);
+    }
+
+    /// The term that this node claims now.
+    pub(in crate::consensus) fn boasted(&self, node: u64) -> Option<u64> {
+        let mut boasts = self.boasts.lock();
+        let term = boasts.get_mut(&node)?;
+        *term += 1;
+        Some(*term)
     }
 
     /// The node is there again.
@@ -230,13 +266,40 @@ pub(in crate::consensus) struct Wire {
     pub(in crate::consensus) hub: Arc<Hub>,
 }
 
+impl Wire {
+    /// The heartbeat that a mute leader makes of entries.
+    fn without_entries(&self, request: &Bytes) -> Option<Bytes> {
+        if !self.hub.mute.lock().contains(&self.from) {
+            return None;
+        }
+        let (front, message) = Front::split(request.clone()).unwrap();
+        let append: Append = message::decode(message).unwrap();
+        let beat = Append { entries: Vec::new(), ..append };
+        Some(front.before(&message::encode(&beat).unwrap()).unwrap())
+    }
+}
+
 impl Transport for Wire {
     async fn append_entries(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
+        if let Some(beat) = self.without_entries(&request) {
+            // The follower hears it; what it answers is true of a message that the leader never sent.
+            let _ = self.hub.reach(self.from, to)?.append_entries(self.from, beat).await;
+            return Err(Error::Unreachable("mute".into()));
+        }
+        if let Some(term) = self.hub.boasted(to) {
+            let boast = message::encode(&Appended::HigherVote(Vote::new(term, to))).unwrap();
+            return Ok(in_front(&boast));
+        }
         let answer = self.hub.reach(self.from, to)?.append_entries(self.from, request).await;
         answer.map_err(|refusal| Error::Refused(refusal.to_string()))
     }
 
     async fn vote(&self, to: u64, _: &Member, request: Bytes) -> Result<Bytes, Error> {
+        if let Some(term) = self.hub.boasted(to) {
+            let vote = Vote::new(term, to);
+            let boast = Elected { vote, vote_granted: false, last_log_id: None };
+            return Ok(in_front(&message::encode(&boast).unwrap()));
+        }
         let answer = self.hub.reach(self.from, to)?.vote(self.from, request).await;
         answer.map_err(|refusal| Error::Refused(refusal.to_string()))
     }

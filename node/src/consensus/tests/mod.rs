@@ -5,6 +5,7 @@ pub(super) mod double;
 mod faults;
 mod hostile;
 mod kill;
+mod liars;
 mod log;
 mod purge;
 mod suite;

@@ -21,6 +21,7 @@ use fairpost_proto::proposal::Proposal;
 use fairpost_proto::request::Request;
 use fairpost_proto::round::{Acknowledgement, Statement};
 use fairpost_proto::sealed::{self, SealingPublicKey};
+use fairpost_proto::suspicion::Suspicion;
 use fairpost_proto::terms::{Address, Terms};
 use fairpost_proto::threshold::{self, Commitment, KeyShare, PublicKey, Share, SharePublicKey, Token};
 use fairpost_proto::trust::Trust;
@@ -28,7 +29,7 @@ use fairpost_proto::view::View;
 use fairpost_proto::vote::{Certificate, Vote};
 use fairpost_proto::{armor, letter};
 
-use super::{a_grant, a_trust_file, an_entry};
+use super::{a_grant, a_suspicion, a_trust_file, an_entry};
 use crate::vectors::{
     self, acknowledgement, opening, request, second_view, statement, two_tokens, two_votes,
 };
@@ -181,6 +182,7 @@ fn what_people_and_servers_sign() {
         signed::<Card>("card", world.recipient.sign(card).bytes()),
         signed::<Binding>("tls-binding", &by_server(binding)),
         signed::<Grant>("grant", &a_grant()),
+        signed::<Suspicion>("suspicion", &a_suspicion()),
         signed::<Vote>("vote", world.vote(0, &world.leaf(Verdict::Released), |_| {}).0.bytes()),
         signed::<Statement>("statement", statement(world, 0, |_| {}).bytes()).seed(
             statement(world, 0, |statement| (statement.certificate, statement.receipt) = (None, None))

@@ -6,6 +6,7 @@ use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command, Demand, Entry, Head};
 use fairpost_proto::grant::{self, Grant};
 use fairpost_proto::ids::{Digest, KeyId, Verdict};
+use fairpost_proto::suspicion::{self, Suspicion};
 use serde_json::json;
 
 use super::envelope::Envelope;
@@ -216,6 +217,54 @@ fn grants_count_as_in_the_vectors() {
         let term = vector["term"].as_u64().unwrap();
         let expected = Grant { cluster: world.cluster(), epoch: 0, term, candidate };
         grant::check(&signed, expected, &identity).map_err(show)
+    });
+}
+
+#[test]
+fn suspicions_count_as_in_the_vectors() {
+    let (world, mut made) = (world(), Made::default());
+    let (author, suspect) = (&world.members[0], key_id(&world.members[1].verifying_key()));
+    let suspicion = Suspicion { cluster: world.cluster(), epoch: 0, term: 7, suspect };
+    let members: Vec<_> = world.members.iter().map(|key| key.verifying_key()).collect();
+    let listed: Vec<String> = members.iter().map(|key| hex::encode(key.as_bytes())).collect();
+    let fields = |bytes: &[u8]| json!({ "members": listed, "by": 0, "suspect": 1, "term": 7, "suspicion": hex::encode(bytes) });
+    let signed = Signed::sign(suspicion, key_id(&author.verifying_key()), author);
+    made.valid("suspicion", "A member suspects the leader of a term.", fields(signed.bytes()));
+    let opened = Envelope::open(signed.bytes(), author);
+    made.faults("", opened.faults(), fields);
+    made.faults("payload-", opened.payload_faults(), fields);
+    let own = bytes(*key_id(&author.verifying_key()).as_bytes());
+    let mut values = faults::values(
+        &opened.payload,
+        vec![
+            ("cluster-other", "Another cluster.", 1, bytes([9; 32]), "the suspicion is for cluster 0909"),
+            ("epoch-other", "Another view.", 2, Item::Uint(1), "the suspicion is for epoch 1, expected 0"),
+            ("epoch-large", "More than 32 bits.", 2, Item::Uint(1 << 32), "the epoch is 4294967296"),
+            ("suspect-stranger", "No member is suspected.", 4, bytes([9; 32]), "the suspect has key 0909"),
+            ("suspect-short", "31 bytes.", 4, bytes([9; 31]), "the suspect's key id has length 31"),
+            ("suspect-itself", "Nobody suspects itself.", 4, own, "member 0 suspects itself"),
+        ],
+    );
+    opened.resign(&mut values);
+    made.faults("", values, fields);
+    let grant = Grant { cluster: world.cluster(), epoch: 0, term: 7, candidate: suspect };
+    let grant = Signed::sign(grant, key_id(&author.verifying_key()), author);
+    let error = "this is of type \"application/vnd.fairpost.grant+cose\"";
+    made.invalid("grant-as-suspicion", "A grant suspects nobody.", error, fields(grant.bytes()));
+    let forged = Signed::sign(suspicion, key_id(&author.verifying_key()), &world.members[2]);
+    let error = "the signature on this application/vnd.fairpost.suspicion+cose is not by key";
+    made.invalid("forged", "Another member signed for the author.", error, fields(forged.bytes()));
+    let stranger = ed25519_dalek::SigningKey::from_bytes(&[0x55; 32]);
+    let strange = Signed::sign(suspicion, key_id(&stranger.verifying_key()), &stranger);
+    let error = "whoever signed has key";
+    made.invalid("stranger", "Who signed is no member.", error, fields(strange.bytes()));
+    made.keep("suspicion.json", |vector| {
+        let signed = Signed::<Suspicion>::parse(&field(vector, "suspicion")).map_err(show)?;
+        let checked = suspicion::check(&signed, world.cluster(), 0, &members).map_err(show)?;
+        let number = |name: &str| vector[name].as_u64().unwrap();
+        let found = (checked.by as u64, checked.suspect as u64, checked.term);
+        assert_eq!(found, (number("by"), number("suspect"), number("term")));
+        Ok(())
     });
 }
 

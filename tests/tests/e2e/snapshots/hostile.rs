@@ -87,27 +87,37 @@ fn head(cluster: &Cluster, granting: &[usize]) -> Vec<u8> {
     };
     let members: Vec<Vec<u8>> = (0..).zip(view.members()).map(member).collect();
     let voters = [&[0, 0, 1, 0, 4][..], &numbers(&[0, 1, 2, 3]), &[0, 4], &members.concat()].concat();
-    let grants: Vec<Vec<u8>> = granting
-        .iter()
-        .map(|voter| {
-            let (key, candidate) = (identity(cluster, *voter), key_id(&view.members()[LIAR].identity));
-            let grant = Grant { cluster: view.cluster(), epoch: view.epoch(), term: TERM, candidate };
-            let signed = Signed::sign(grant, key_id(&key.verifying_key()), &key).bytes().to_vec();
-            [numbers(&[*voter as u64]), (signed.len() as u32).to_be_bytes().to_vec(), signed].concat()
-        })
-        .collect();
-    let grants = [&[granting.len() as u8][..], &grants.concat()].concat();
-    let grants = [&(grants.len() as u32).to_be_bytes()[..], &grants].concat();
+    let grants = granted(cluster, granting, LIAR, TERM);
     [&[1][..], &numbers(&[TERM, LIAR as u64]), &[1], &last, &voters, &[0, 3], b"lie", &grants].concat()
 }
 
-fn identity(cluster: &Cluster, node: usize) -> SigningKey {
+/// What these members sign for another one to lead in a term, behind its length.
+pub(crate) fn granted(cluster: &Cluster, granting: &[usize], candidate: usize, term: u64) -> Vec<u8> {
+    let view = cluster.trust.view();
+    let candidate = key_id(&view.members()[candidate].identity);
+    let grant = |voter: &usize| {
+        let key = identity(cluster, *voter);
+        let grant = Grant { cluster: view.cluster(), epoch: view.epoch(), term, candidate };
+        let signed = Signed::sign(grant, key_id(&key.verifying_key()), &key).bytes().to_vec();
+        let length = (signed.len() as u32).to_be_bytes();
+        [&(*voter as u64).to_be_bytes()[..], &length, &signed].concat()
+    };
+    let grants: Vec<Vec<u8>> = granting.iter().map(grant).collect();
+    let grants = [&[granting.len() as u8][..], &grants.concat()].concat();
+    [&(grants.len() as u32).to_be_bytes()[..], &grants].concat()
+}
+
+pub(crate) fn identity(cluster: &Cluster, node: usize) -> SigningKey {
     let config = Config::load(&cluster.nodes[node].config).unwrap();
     SigningKey::from_pkcs8_pem(&std::fs::read_to_string(config.identity).unwrap()).unwrap()
 }
 
 /// A connection to a node in the name of another.
-fn in_the_name_of(cluster: &Cluster, liar: usize, to: usize) -> ConsensusClient<tonic::transport::Channel> {
+pub(crate) fn in_the_name_of(
+    cluster: &Cluster,
+    liar: usize,
+    to: usize,
+) -> ConsensusClient<tonic::transport::Channel> {
     let credentials = Credentials::generate(&identity(cluster, liar), &[], fairpost::now()).unwrap();
     let member = &cluster.trust.view().members()[to];
     let target: Target = member.address.parse().unwrap();
