@@ -24,10 +24,11 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until so many tasks are alive: those that a dropped call had in the connections end a little later.
+/// Waits until no more than so many tasks are alive: those that a dropped call had in the connections end a little later. It can
+/// be fewer: on a busy machine a server may close a connection over which many calls were dropped before it saw them.
 async fn down_to(expected: usize) {
     let started = Instant::now();
-    while tasks() != expected {
+    while tasks() > expected {
         assert!(started.elapsed() < ENOUGH, "{} tasks are alive, and there were {expected}", tasks());
         tokio::task::yield_now().await;
     }

@@ -6,7 +6,7 @@ use fairpost_proto::request::Method;
 use fairpost_proto::threshold::{self, Share};
 use fairpost_proto::verify;
 use fairpost_proto::vote::Certificate;
-use fairpost_tests::{Cluster, People, Settings, call, certified, envelope, eventually, get_share, request};
+use fairpost_tests::{Cluster, People, Settings, certified, envelope, eventually, get_share, request};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

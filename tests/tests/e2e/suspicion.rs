@@ -5,7 +5,7 @@ use std::time::Duration;
 use fairpost::client::{Client, Options};
 use fairpost_api::v1::RaftMessage;
 use fairpost_proto::ids::{Protocol, Span};
-use fairpost_tests::{Cluster, People, Settings, eventually, mail, open};
+use fairpost_tests::{Cluster, People, Settings, about, eventually, mail, open};
 use futures::StreamExt as _;
 
 use super::snapshots::hostile::{granted, in_the_name_of};
@@ -45,7 +45,7 @@ async fn lead(cluster: &Cluster, to: usize) {
         };
         let hear = async {
             let receiver = tokio_stream::wrappers::ReceiverStream::new(receiver);
-            let Ok(answers) = client.append(receiver).await else { return };
+            let Ok(answers) = client.append(about(cluster.trust.cluster(), receiver)).await else { return };
             let mut answers = answers.into_inner();
             while let Ok(Some(_)) = answers.message().await {}
         };
