@@ -189,7 +189,9 @@ async fn where_nobody_leads_a_member_gets_its_votes_by_turns() {
         let refused = call(node, 3, term).await;
         assert!(matches!(refused, Err(Refusal::Guarded(Violation::TooSoon { node: 3, .. }))), "{refused:?}");
     }
-    assert_eq!(call(node, 4, 1004).await, Ok(true), "another one's turn");
+    assert_eq!(call(node, 4, 1000).await, Ok(true), "another one's turn, and in openraft the same term's");
+    let refused = call(node, 4, 1001).await;
+    assert!(matches!(refused, Err(Refusal::Guarded(Violation::TooSoon { node: 4, .. }))), "{refused:?}");
     cluster.stop().await;
 }
 
