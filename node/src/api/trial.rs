@@ -16,8 +16,10 @@
 //!
 //! # Guarantees
 //!
-//! Who asks can't make an honest member suspect a leader that orders what it is given (e2e test
-//! `a_leader_that_does_nothing_is_replaced`, and the faults' tests under load).
+//! A leader that does nothing is suspected by all, whichever of them was asked (e2e test
+//! `a_leader_that_does_nothing_is_replaced`). Who asks for a trial brings about no more than that: a command that does not hold is
+//! not tried, and what the leader orders, or rightly refuses, is no evidence against it (test
+//! `a_leaders_word_ends_a_trial_only_where_this_node_sees_the_same`).
 
 use std::collections::HashSet;
 use std::sync::Arc;

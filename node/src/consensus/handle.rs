@@ -334,13 +334,14 @@ impl Handle {
             let refused = Elected { vote: held, vote_granted: false, last_log_id: None };
             return self.answer(&refused, Bytes::new());
         }
-        let new_term = term > held.leader_id.term;
-        if new_term {
+        // openraft takes the greater number of two in one term for the later candidate.
+        let later = request.vote.leader_id > held.leader_id;
+        if later {
             self.0.doubts.check_turn(from)?;
         }
         let answer = Box::pin(self.0.raft.vote(request)).await;
         let answer = answer.map_err(|error| Refusal::Fatal(error.to_string()))?;
-        if new_term && answer.vote_granted {
+        if later && answer.vote_granted {
             self.0.doubts.given(from);
         }
         // Raft has its vote on disk by now.
