@@ -12,6 +12,7 @@ mod bench;
 mod blame;
 mod ceremony;
 mod cli;
+mod docs;
 mod exchange;
 mod hostile;
 mod kill;
