@@ -9,6 +9,7 @@ mod files;
 mod options;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -155,6 +156,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     );
     let entries = witness.blame().clone();
     raft.tell_of_two(Arc::new(move |both| entries.entries(both)));
+    let convicted = watch_convicted(witness.blame().watch_convicted(), raft.clone(), halted.clone());
     peers.answer_to(witness.clone());
     service::announce(&witness);
     let (sequencing, sequencer) = sequencer::Service::new(sequencer::Options {
@@ -218,6 +220,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         tokio::spawn(trial::pass_on(raft.clone(), peers)),
         witness_task,
         blame_task,
+        tokio::spawn(convicted),
     ];
 
     let gate = Gate::new(&view);
@@ -331,6 +334,21 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     disks.close().await?;
     info!("stopped");
     reason.map_or(Ok(()), |problem| Err(Error::Fatal(problem)))
+}
+
+/// Lets Raft know who is convicted, until `halted`.
+async fn watch_convicted(
+    mut convicted: watch::Receiver<BTreeSet<u16>>,
+    raft: consensus::Handle,
+    mut halted: watch::Receiver<bool>,
+) {
+    loop {
+        raft.convict(convicted.borrow_and_update().iter().map(|member| u64::from(*member)).collect());
+        tokio::select! {
+            () = service::halted(&mut halted) => return,
+            changed = convicted.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 async fn listen(config: &Config) -> Result<TcpListener, Error> {

@@ -3,8 +3,8 @@
 //! # Specification
 //!
 //! Raft's members believe whoever says that it was elected; these don't. A member that votes for a candidate in an
-//! election signs a grant for it and the term, and a leader shows the grants of a majority. A member grants one
-//! candidate in a term, so that no two can show a majority's for one term.
+//! election signs a grant for it and the term, and a leader shows the grants of a majority. Raft here may elect a second
+//! leader in one term, in the place of the first: then members have granted both, which convicts nobody.
 //!
 //! # Guarantees
 //!

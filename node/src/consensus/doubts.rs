@@ -1,6 +1,7 @@
 //! This node's doubts in the other members: what [`suspicion`](super::suspicion) and [`pace`](super::pace) are told and
 //! asked, with clock and keys.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -181,10 +182,10 @@ impl Handle {
         self.inner().doubts.0.news.subscribe()
     }
 
-    /// From now on this member is not followed as leader, gets no vote, and is not believed when it suspects another: it was
-    /// convicted of misconduct.
-    pub fn convict(&self, member: u64) {
-        self.inner().doubts.0.known.lock().convict(member);
+    /// From now on just these members are not followed as leaders, get no vote, and are not believed when they suspect
+    /// another: they are convicted of misconduct, and no operator has cleared them.
+    pub fn convict(&self, members: BTreeSet<u64>) {
+        self.inner().doubts.0.known.lock().convict(members);
     }
 
     /// Whether so many members suspect this node in its term that the others do not follow it.

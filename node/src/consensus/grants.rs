@@ -8,14 +8,14 @@
 //!
 //! # Relies on
 //!
-//! - Raft votes for one candidate in a term, and has its vote on disk before it answers.
+//! - Raft goes from vote to vote upwards, never back, and has its vote on disk before it answers.
 //! - What was written to the log's database before a synced write is on disk after it: so a leader that was restarted has
 //!   its grants.
 //!
 //! # Guarantees
 //!
-//! - A leader that passes [`Grants::check`] was voted for by a majority in this term, of which an honest member
-//!   granted nobody else (test `a_leader_shows_a_majority_or_nobody_follows`).
+//! - A leader that passes [`Grants::check`] was voted for by a majority in this term, and so by an honest member that had
+//!   voted for no later leader by then (test `a_leader_shows_a_majority_or_nobody_follows`).
 //! - The members that a log or a snapshot names are the view's, whatever a leader proposes ([`Grants::check_members`];
 //!   test `a_leader_does_not_choose_its_members`).
 

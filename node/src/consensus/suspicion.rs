@@ -122,11 +122,11 @@ impl Suspicions {
         self.calls.insert(by, (term, now));
     }
 
-    /// This member is convicted of misconduct.
-    pub(super) fn convict(&mut self, member: u64) {
-        self.convicted.insert(member);
-        self.held.remove(&member);
-        self.calls.remove(&member);
+    /// These members, and no others, are convicted of misconduct.
+    pub(super) fn convict(&mut self, members: BTreeSet<u64>) {
+        self.held.retain(|member, _| !members.contains(member));
+        self.calls.retain(|member, _| !members.contains(member));
+        self.convicted = members;
     }
 
     /// The suspicions of this term and later ones, to be passed on.
@@ -256,7 +256,7 @@ mod tests {
         known.take(2, 1, 7, word(2, 7));
         known.take(3, 1, 7, word(3, 7));
         known.called(3, 8, now);
-        known.convict(3);
+        known.convict(BTreeSet::from([3]));
         assert_eq!(known.check_leader(1, 7, true, now), Ok(()));
         assert!(!known.take(3, 1, 9, word(3, 9)));
         assert_eq!(known.check_leader(3, 9, true, now), Err(Doubt::Convicted));

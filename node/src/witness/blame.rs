@@ -7,7 +7,8 @@
 //! came; that it came from the member is known to this node alone, by the connection that the member's key opened. Nobody
 //! is blamed for what another says of it.
 //!
-//! Whoever is blamed for anything is asked last for shares ([`super::collect`]), until an operator clears it. Nothing else
+//! Whoever is blamed for anything is asked last for shares ([`super::collect`]), until an operator clears it; and whoever is convicted
+//! is not followed as leader either, nor believed when it suspects one ([`Handle::watch_convicted`]). Nothing else
 //! changes: what it signs goes on counting wherever the rules count it, because honest nodes learn of a misdeed at different
 //! times, or never, and must agree all the same.
 //!
@@ -112,6 +113,7 @@ struct Inner {
     store: Store,
     state: Mutex<State>,
     urgent: Notify,
+    convicted: watch::Sender<BTreeSet<u16>>,
 }
 
 /// Blames, and tells who is blamed.
@@ -129,7 +131,9 @@ impl Service {
         let state =
             State { records: records.collect(), cleared: cleared.into_iter().collect(), ..State::default() };
         let view = options.trust.view().clone();
-        let inner = Arc::new(Inner { options, view, store, state: Mutex::new(state), urgent: Notify::new() });
+        let (state, urgent, convicted) = (Mutex::new(state), Notify::new(), watch::Sender::default());
+        let inner = Arc::new(Inner { options, view, store, state, urgent, convicted });
+        inner.tell();
         for (member, index) in inner.view.members().iter().zip(0_u16..) {
             let blamed = inner.is_blamed(index);
             metrics::blamed(&member.name, blamed);
@@ -198,6 +202,11 @@ impl Handle {
         self.0.is_blamed(member)
     }
 
+    /// Tells which members, by index, are convicted by their own signatures, and not cleared.
+    pub fn watch_convicted(&self) -> watch::Receiver<BTreeSet<u16>> {
+        self.0.convicted.subscribe()
+    }
+
     /// Everything that anybody is blamed for.
     pub fn records(&self) -> Vec<Record> {
         self.0.state.lock().records.values().cloned().collect()
@@ -250,6 +259,7 @@ impl Handle {
         let name = self.0.name(&member);
         warn!(member = name, %by, records, "an operator has cleared a member: it is asked as all others are");
         metrics::blamed(&name, false);
+        self.0.tell();
         self.flush().await?;
         Ok(records)
     }
@@ -392,8 +402,19 @@ impl Inner {
         };
         if first {
             metrics::blamed(&self.name(&member), true);
+            self.tell();
             self.urgent.notify_one();
         }
+    }
+
+    /// Says who is convicted now.
+    fn tell(&self) {
+        let convicted = {
+            let state = self.state.lock();
+            let proven = state.records.keys().filter(|(_, kind)| kind.is_transferable());
+            proven.filter_map(|(member, _)| Some(self.view.member_by_key(*member)?.0)).collect()
+        };
+        self.convicted.send_if_modified(|last| std::mem::replace(last, convicted) != *last);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Members that do what no honest one would: a leader that does nothing, and one member that would keep the rest electing.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -210,7 +211,7 @@ async fn where_nobody_leads_a_member_gets_its_votes_by_turns() {
 async fn a_convicted_member_is_followed_no_more() {
     let (cluster, leader, others) = working().await;
     for other in &others {
-        handle(&cluster, *other).convict(leader);
+        handle(&cluster, *other).convict(BTreeSet::from([leader]));
     }
     replaced(&cluster, &others, leader).await;
     let refused = call(handle(&cluster, others[0]), leader, term(&cluster, others[0]) + 10).await;

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use std::path::Path;
 
 use fairpost_proto::chain;
@@ -175,6 +177,7 @@ async fn what_a_member_is_blamed_for_survives_a_restart_and_a_clearing_too() {
     node.blame.flush().await.unwrap();
     let known = node.blame.records();
     assert_eq!(known.len(), 2);
+    assert_eq!(*node.blame.watch_convicted().borrow(), BTreeSet::from([3]), "a bad share proves nothing");
     node.close().await;
 
     let node = Node::open(folder.path(), &world).await;
@@ -183,9 +186,12 @@ async fn what_a_member_is_blamed_for_survives_a_restart_and_a_clearing_too() {
     assert_eq!(blamed, [false, false, true, true]);
     node.blame.share(2, &ExchangeId::new([2; 32]), Verdict::Released, b"worse");
     let operator = KeyId::new([9; 32]);
+    let mut convicted = node.blame.watch_convicted();
+    assert_eq!(*convicted.borrow_and_update(), BTreeSet::from([3]));
     assert_eq!(node.blame.clear(key(&world, 3), operator).await, Ok(1));
     assert_eq!(node.blame.clear(key(&world, 1), operator).await, Ok(0));
     assert!(!node.blame.is_blamed(3));
+    assert!(convicted.has_changed().unwrap() && convicted.borrow().is_empty());
     node.close().await;
 
     let node = Node::open(folder.path(), &world).await;
