@@ -17,6 +17,7 @@ mod hostile;
 mod kill;
 mod mails;
 mod python;
+mod rollback;
 mod rounds;
 mod running;
 mod snapshots;
