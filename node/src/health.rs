@@ -91,6 +91,10 @@ impl Service {
         if let Some(reason) = self.consensus.recovering() {
             return Some(reason);
         }
+        // What no leader changes comes first.
+        if self.witness.is_closed() {
+            return self.witness.closed_because();
+        }
         if self.consensus.leader().is_none() {
             return Some("no leader is known".into());
         }

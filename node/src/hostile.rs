@@ -30,7 +30,7 @@ use crate::store::{
 };
 use crate::testing::{World, after};
 use crate::witness::blame::{Cleared, Kind, Record};
-use crate::witness::store::{Error as StoreError, Store as WitnessStore};
+use crate::witness::store::{Error as StoreError, Store as WitnessStore, stored_number};
 use crate::witness::tally::Leaves;
 
 /// How errors of records name the place.
@@ -206,7 +206,14 @@ fn values_in_the_witnesss_database() {
         number: 1,
     };
     let vote = Signed::sign(vote, chain::key_id(&key.verifying_key()), key);
-    let chosen =
+    let chosen = CborWriter::new()
+        .array(4)
+        .uint(1)
+        .bytes(leaves.as_bytes())
+        .bytes(ballot.as_bytes())
+        .bytes(block.log_root.as_bytes())
+        .finish();
+    let chosen_before =
         CborWriter::new().array(3).uint(1).bytes(leaves.as_bytes()).bytes(ballot.as_bytes()).finish();
     let certificate =
         CborWriter::new().array(1).array(2).bytes(vote.bytes()).bytes(leaves.as_bytes()).finish();
@@ -241,9 +248,27 @@ fn values_in_the_witnesss_database() {
         .finish();
     let cleared = CborWriter::new().array(3).uint(after(5).millis()).bytes(&[9; 32]).uint(2).finish();
 
-    let stores: Vec<WitnessStore> = (0..10).map(|_| store.clone()).collect();
-    let [voted, promised, seen, chose, certified, counted, states, holds, acknowledges, confirms] =
-        stores.try_into().ok().unwrap();
+    let leaf = block.leaves[0];
+    let statement = world.statement(0, (1, 2), after(4), |statement| {
+        statement.exchange = leaf.exchange;
+        statement.certificate = Some(world.certificate(leaf, &[0, 1, 2]));
+    });
+
+    let stores: Vec<WitnessStore> = (0..12).map(|_| store.clone()).collect();
+    let [
+        voted,
+        promised,
+        seen,
+        chose,
+        certified,
+        counted,
+        states,
+        holds,
+        acknowledges,
+        confirms,
+        signs,
+        remembers,
+    ] = stores.try_into().ok().unwrap();
     let (chosen_for, certified_for, counted_for) = (block.clone(), block.clone(), block.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let places = &["is damaged"];
@@ -299,7 +324,22 @@ fn values_in_the_witnesss_database() {
             chose.chosen(&chosen_for).map(drop)
         })
         .seed(chosen)
+        .seed(chosen_before)
         .places(places),
+        stored("witness-db-log", &disk, "meta", b"log", move || signs.log().map(drop))
+            .seed(CborWriter::new().array(2).uint(9).bytes(block.log_root.as_bytes()).finish())
+            .places(places),
+        stored("witness-db-rolled-back", &disk, "meta", b"rolled back", move || {
+            remembers.rolled_back().map(drop)
+        })
+        .seed(CborWriter::new().array(2).uint(7).uint(12).finish())
+        .places(places),
+        Target::new("witness-db-newest", stored_number)
+            .seed(vote.bytes())
+            .seed(statement.bytes())
+            .seed(acknowledgement.bytes())
+            .places(places)
+            .longest(300_000),
         stored("witness-db-certificate", &disk, "certificates", &certificate_key, move || {
             certified.certificate(&certified_for).map(drop)
         })
@@ -392,6 +432,7 @@ fn messages_of_callers_and_of_other_nodes() {
         ),
         message("grpc-statement", &v1::GetStatementRequest { exchange: digest(), round: 2 }),
         message("grpc-stated", &v1::GetStatementResponse { statement: digest(), evidence: vec![command; 3] }),
+        message("grpc-newest", &v1::GetNewestResponse { newest: digest() }),
         message("grpc-shares", &v1::GetSharesRequest { exchanges: vec![digest(); 3] }),
         message("grpc-shared", &v1::GetSharesResponse { shares: vec![share; 3] }),
     ]);

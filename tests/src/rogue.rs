@@ -12,9 +12,9 @@ use fairpost_api::tls::{
 use fairpost_api::v1::peer_client::PeerClient;
 use fairpost_api::v1::peer_server::{Peer, PeerServer};
 use fairpost_api::v1::{
-    BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
-    GetSharesResponse, GetStatementRequest, GetStatementResponse, GetVotesRequest, GetVotesResponse,
-    ShareResult, SuspectRequest, SuspectResponse,
+    BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetNewestRequest,
+    GetNewestResponse, GetSharesRequest, GetSharesResponse, GetStatementRequest, GetStatementResponse,
+    GetVotesRequest, GetVotesResponse, ShareResult, SuspectRequest, SuspectResponse,
 };
 use fairpost_node::config::Config;
 use fairpost_node::membership::{KeySource as _, ShareFile, read_private};
@@ -154,6 +154,10 @@ impl Peer for Liar {
         _: Request<GetStatementRequest>,
     ) -> Result<Response<GetStatementResponse>, Status> {
         Err(Status::unavailable("it states nothing"))
+    }
+
+    async fn get_newest(&self, _: Request<GetNewestRequest>) -> Result<Response<GetNewestResponse>, Status> {
+        Err(Status::unavailable("it tells nothing"))
     }
 
     type GetSharesStream = BoxStream<'static, Result<GetSharesResponse, Status>>;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use fairpost_api::tls::{Place, Places};
 use fairpost_api::v1::peer_server::Peer;
 use fairpost_api::v1::{
-    BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetSharesRequest,
-    GetSharesResponse, GetStatementRequest, GetStatementResponse, GetVotesRequest, GetVotesResponse,
-    ShareResult, SuspectRequest, SuspectResponse,
+    BallotVote, CastVotesRequest, CastVotesResponse, ForwardRequest, ForwardResponse, GetNewestRequest,
+    GetNewestResponse, GetSharesRequest, GetSharesResponse, GetStatementRequest, GetStatementResponse,
+    GetVotesRequest, GetVotesResponse, ShareResult, SuspectRequest, SuspectResponse,
 };
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::{self, Command};
@@ -184,6 +184,14 @@ impl Peer for PeerService {
             statement: statement.bytes().to_vec(),
             evidence: evidence.into_iter().map(|demand| Command::Party(demand).to_bytes()).collect(),
         }))
+    }
+
+    async fn get_newest(
+        &self,
+        request: Request<GetNewestRequest>,
+    ) -> Result<Response<GetNewestResponse>, Status> {
+        let (member, _place) = self.caller(&request)?;
+        Ok(Response::new(GetNewestResponse { newest: self.witness.newest(member).unwrap_or_default() }))
     }
 
     type GetSharesStream = BoxStream<'static, Result<GetSharesResponse, Status>>;

@@ -12,8 +12,8 @@ use fairpost_api::tls::{ChannelOptions, Credentials, Pin, Target, TargetError, c
 use fairpost_api::v1::consensus_client::ConsensusClient;
 use fairpost_api::v1::peer_client::PeerClient;
 use fairpost_api::v1::{
-    CastVotesRequest, CommandResult, ForwardRequest, GetSharesRequest, GetStatementRequest, GetVotesRequest,
-    GetVotesResponse, ShareResult, SuspectRequest,
+    CastVotesRequest, CommandResult, ForwardRequest, GetNewestRequest, GetSharesRequest, GetStatementRequest,
+    GetVotesRequest, GetVotesResponse, ShareResult, SuspectRequest,
 };
 use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Command;
@@ -240,6 +240,16 @@ impl service::Peers for Peers {
                 let _ = member.sequences.try_send(sequence);
             }
         }
+    }
+
+    fn newest(&self, member: u16) -> BoxFuture<'static, Result<Option<Vec<u8>>, String>> {
+        let client = self.members.get(usize::from(member)).map(|member| member.peer.clone());
+        Box::pin(async move {
+            let mut client = client.ok_or("there is no such member")?;
+            let answer = client.get_newest(timed(GetNewestRequest {})).await;
+            let newest = answer.map_err(|status| describe(&status))?.into_inner().newest;
+            Ok((!newest.is_empty()).then_some(newest))
+        })
     }
 }
 

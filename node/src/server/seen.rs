@@ -14,7 +14,7 @@ pub(super) struct Unvoted {
 
 impl purge::Needed for Unvoted {
     fn needed(&self) -> Result<Option<u64>, String> {
-        if !self.witness.may_sign() {
+        if self.witness.is_closed() {
             return Ok(None);
         }
         let voted = self.witness.voted().map_err(|error| error.to_string())?;

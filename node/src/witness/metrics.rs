@@ -47,7 +47,7 @@ pub fn describe() {
     describe_histogram!("fairpost_token_batch_size", "Tokens that were combined and verified together.");
     describe_gauge!(
         "fairpost_share_usable",
-        "1 if this node's share matches the public commitment and may sign."
+        "1 if this node's share matches the public commitment and may sign; 0 also while it waits for members after a start, and for good after a roll-back."
     );
 }
 

@@ -19,6 +19,9 @@
 //!    [`rules::may_acknowledge`].
 //! 4. **Share**, against the acknowledgements of a quorum, on disk.
 //!
+//! After a start a member signs nothing before enough others have told what they hold of it ([`rules::start`]): one that was set
+//! back to an earlier state has forgotten votes, and signs no more.
+//!
 //! # Relies on
 //!
 //! - What [`store::Store`] has written synced is there after a crash, or the store is gone as a whole: it lives and
@@ -28,6 +31,7 @@
 //! # Guarantees
 //!
 //! - Never two votes for one exchange and round (`rules::may_vote`; `nobody_votes_twice`).
+//! - Never two logs of one size (`rules::may_sign_log`; `no_log_is_signed_that_is_not_longer_than_the_longest`).
 //! - A choice is on disk before the vote is signed, a promise before the statement, a certificate before an acknowledgement
 //!   or a share: the shell ([`service`]) signs only what the store hands back.
 //! - No two tokens for one exchange, whatever the order of commands, crashes and losses, while no more than `f` members
@@ -39,6 +43,7 @@ pub mod combine;
 #[cfg(test)]
 mod harness;
 pub mod metrics;
+pub mod newest;
 pub mod refusals;
 pub mod rounds;
 pub mod rules;

@@ -229,12 +229,17 @@ async fn attempt(options: &Options, exchange: ExchangeId) -> Result<(), String> 
                 continue;
             }
         };
-        let certificate = answer.statement.payload().certificate.clone();
+        let (author, number) = (*answer.statement.signer(), answer.statement.payload().number);
+        let (bytes, certificate) =
+            (answer.statement.bytes().to_vec(), answer.statement.payload().certificate.clone());
         match collected.add(&options.view, exchange, next, answer) {
             // What it holds may show that somebody voted twice.
-            Ok(()) => certificate
-                .map_or(Ok(()), |certificate| options.witness.compare(&certificate))
-                .map_err(|error| fail(&error))?,
+            Ok(()) => {
+                options.witness.note(author, number, &bytes).map_err(|error| fail(&error))?;
+                certificate
+                    .map_or(Ok(()), |certificate| options.witness.compare(&certificate))
+                    .map_err(|error| fail(&error))?;
+            }
             Err(problem) => debug!(%exchange, round = %next, %problem, "a statement does not hold"),
         }
         let (view, set) = (Arc::clone(&options.view), collected.clone());

@@ -2,6 +2,9 @@
 
 use fairpost_proto::ids::{Digest, Span, Timestamp, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
+use fairpost_proto::quorum::Quorum;
+
+use crate::ledger::Block;
 
 /// Why this server does not sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,20 @@ pub enum Refusal {
     ReceiptSeen {
         /// When the receipt was first seen here.
         seen: Timestamp,
+    },
+    /// It has signed a log that is longer, or another of this size.
+    #[error(
+        "signed the evidence log of size {held} with root {held_root}, asked for size {asked} with root {asked_root}"
+    )]
+    NotLonger {
+        /// The size of the longest log that it has signed.
+        held: u64,
+        /// That log's root.
+        held_root: Digest,
+        /// The size of the log that it is asked to sign.
+        asked: u64,
+        /// The root of the log that it is asked to sign.
+        asked_root: Digest,
     },
     /// It holds no certificate for the leaf.
     #[error("no certificate of a quorum is stored for this exchange")]
@@ -116,6 +133,7 @@ impl Refusal {
             Self::NotWitnessed { .. } => "not_witnessed",
             Self::NeverSeen { .. } => "never_seen",
             Self::ReceiptSeen { .. } => "receipt_seen",
+            Self::NotLonger { .. } => "not_longer",
             Self::NotCertified => "not_certified",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::AlreadyAcknowledged { .. } => "already_acknowledged",
@@ -126,6 +144,72 @@ impl Refusal {
             Self::Elsewhere { .. } => "elsewhere",
             Self::NothingYet => "nothing_yet",
         }
+    }
+}
+
+/// Whether this server may begin to sign after a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Enough members have told what they hold of it, and it is nothing that this server does not know of.
+    Cleared,
+    /// Too few have told yet.
+    Waits {
+        /// How many have, this server included.
+        told: usize,
+        /// How many must.
+        needed: usize,
+    },
+    /// A member holds what this server has signed and forgotten: its disk or machine was set back.
+    RolledBack {
+        /// The number of what it remembers to have signed last.
+        own: u64,
+        /// The number under which it has signed something.
+        found: u64,
+    },
+}
+
+/// Whether this server, which remembers to have numbered as far as `own`, may begin to sign. `told` has for each other
+/// member that has answered the highest number that it holds under this server's signature, 0 for none.
+///
+/// As many must have answered, itself included, as there are members that are neither down nor lie: no more can be waited
+/// for.
+pub fn start(own: u64, told: &[u64], quorum: Quorum) -> Start {
+    let found = told.iter().copied().max().unwrap_or(0);
+    if found > own {
+        return Start::RolledBack { own, found };
+    }
+    let (told, needed) = (told.len() + 1, quorum.n() - quorum.f());
+    if told < needed { Start::Waits { told, needed } } else { Start::Cleared }
+}
+
+/// An evidence log, by what a vote says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How many leaves it has.
+    pub size: u64,
+    /// Its root.
+    pub root: Digest,
+}
+
+impl Log {
+    /// The log after an entry.
+    pub const fn after(block: &Block) -> Self {
+        Self { size: block.log_size, root: block.log_root }
+    }
+}
+
+/// Whether this server may sign a vote that names the log `asked`, if it has signed no vote on this entry yet; `signed` is
+/// the longest log that it has signed, if any. Two roots of one size would convict it: so in a ledger that came about
+/// anew it waits until the log is longer than any that it has signed. An entry without leaves leaves the log as it was.
+pub fn may_sign_log(signed: Option<Log>, asked: Log) -> Result<(), Refusal> {
+    match signed {
+        Some(held) if asked != held && asked.size <= held.size => Err(Refusal::NotLonger {
+            held: held.size,
+            held_root: held.root,
+            asked: asked.size,
+            asked_root: asked.root,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -312,6 +396,41 @@ mod tests {
 
     fn seen(entry: u64) -> Seen {
         Seen { entry: Some(at(entry)), receipt: None }
+    }
+
+    #[test]
+    fn nobody_begins_to_sign_before_enough_have_told_or_after_one_knows_better() {
+        let four = Quorum::new(4, 1).unwrap();
+        let waits = |told| Start::Waits { told, needed: 3 };
+        assert_eq!(start(7, &[], four), waits(1));
+        assert_eq!(start(7, &[7], four), waits(2));
+        assert_eq!(start(7, &[7, 0], four), Start::Cleared);
+        assert_eq!(start(0, &[0, 0], four), Start::Cleared, "nothing was ever signed");
+        assert_eq!(start(7, &[8], four), Start::RolledBack { own: 7, found: 8 }, "one is enough");
+        assert_eq!(start(7, &[0, 9, 8], four), Start::RolledBack { own: 7, found: 9 });
+        assert_eq!(start(0, &[0, 1], four), Start::RolledBack { own: 0, found: 1 });
+        assert_eq!(start(0, &[], Quorum::new(1, 0).unwrap()), Start::Cleared, "alone");
+        let seven = Quorum::new(7, 2).unwrap();
+        assert_eq!(start(0, &[0; 3], seven), Start::Waits { told: 4, needed: 5 });
+        assert_eq!(start(0, &[0; 4], seven), Start::Cleared);
+    }
+
+    #[test]
+    fn no_log_is_signed_that_is_not_longer_than_the_longest() {
+        let log = |size, root: &[u8]| Log { size, root: Digest::of(root) };
+        let held = log(9, b"this");
+        assert_eq!(may_sign_log(None, held), Ok(()));
+        assert_eq!(may_sign_log(Some(held), held), Ok(()), "an entry without leaves");
+        assert_eq!(may_sign_log(Some(held), log(10, b"other")), Ok(()));
+        for asked in [log(9, b"other"), log(8, b"other"), log(8, b"this")] {
+            let refusal = Refusal::NotLonger {
+                held: 9,
+                held_root: held.root,
+                asked: asked.size,
+                asked_root: asked.root,
+            };
+            assert_eq!(may_sign_log(Some(held), asked), Err(refusal));
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The witness at work: follows the ledger, votes, collects votes, certifies, and gives shares.
 //!
 //! It has no rules of its own: [`super::rules`] says what may be signed, [`super::tally`] what counts, and
-//! [`super::store`] has it on disk before it is signed or told.
+//! [`super::store`] has it on disk before it is signed or told. After a start it signs nothing until enough members have told what
+//! they hold of it ([`inquiry`]); it counts and certifies meanwhile.
 //!
 //! One task ([`Service`]) votes, counts, certifies, acknowledges and states, so there is no order to get wrong: it takes the
 //! ledger's new entries, and votes and acknowledgements as they come in, and asks for those that are missing. Shares are
 //! given by whoever asks the [`Handle`], from what the store has; it changes nothing but what is kept in memory.
 
 mod handle;
+mod inquiry;
 mod later;
 mod waiting;
 
@@ -22,6 +24,8 @@ use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::view::View;
 use fairpost_proto::vote::Vote;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -29,7 +33,7 @@ use tracing::{debug, error, info, warn};
 use super::blame;
 use super::metrics;
 use super::refusals::{Asked, Refusals};
-use super::rules::{self, Refusal, Seen};
+use super::rules::{self, Log, Refusal, Seen};
 use super::store::{self, Standing, Store};
 use super::tally::{self, Counted, Leaves, Problem, Tally};
 use crate::ledger::{Block, Exchange};
@@ -90,6 +94,9 @@ pub trait Peers: Send + Sync + 'static {
     /// Asks these members for the votes that they have on an entry, and for the acknowledgements of its leaves; answers come
     /// through [`Handle::receive`] and [`Handle::receive_acknowledgements`].
     fn ask(&self, members: Vec<u16>, sequence: u64);
+    /// Asks a member for the object with the highest number that it holds of this member's; none if it holds none. The
+    /// error says why there is no answer, for the log.
+    fn newest(&self, member: u16) -> BoxFuture<'static, Result<Option<Vec<u8>>, String>>;
 }
 
 /// When this node first saw an entry: from the log.
@@ -126,7 +133,12 @@ pub struct Options {
 struct Inner {
     options: Options,
     store: Store,
-    standing: Standing,
+    /// Changed by the one task, and never opened again once it is closed.
+    standing: Mutex<Standing>,
+    /// The highest number that each other member holds of this server, of those that have told since the start.
+    told: Mutex<BTreeMap<u16, u64>>,
+    /// A roll-back that is not on disk yet.
+    unwritten: Mutex<Option<(u64, u64)>>,
     received: mpsc::Sender<From<Received>>,
     acknowledged: mpsc::Sender<From<Cose<Acknowledgement>>>,
     asked: mpsc::Sender<later::Ask>,
@@ -167,11 +179,20 @@ impl Service {
                 "the witness store that the share is bound to is gone: this node serves and signs nothing"
             );
         }
+        if let Standing::RolledBack { own, found } = &standing {
+            error!(own, found, "this node was rolled back: it serves and signs nothing");
+        }
+        let standing = match standing {
+            Standing::Open => inquiry::begin(options.view.quorum()),
+            closed => closed,
+        };
         let (waiting, certified, tallies) = (Waiting::default(), watch::Sender::new(0), Mutex::default());
         let inner = Arc::new(Inner {
             options,
             store,
-            standing,
+            standing: Mutex::new(standing),
+            told: Mutex::default(),
+            unwritten: Mutex::default(),
             received: sender,
             acknowledged: acknowledger,
             asked: asker,
@@ -191,18 +212,33 @@ impl Service {
         let mut ledger = self.inner.options.ledger.watch();
         let mut next = self.inner.store.last_chosen()? + 1;
         self.resume(next).await?;
+        let mut inquiry = self.inner.inquire();
         let mut repair = tokio::time::interval(PATIENCE);
         repair.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let last = *ledger.borrow_and_update();
+            self.inner.write_roll_back().await?;
             // Entries first: a vote on an entry that is not decided here can't be counted.
-            while next <= last {
-                next = self.skip(next, last);
-                next = self.vote(next, last).await?;
+            if self.inner.is_waiting() {
+                // They stay to be voted on, and what others have voted is counted.
+                let due = self.due(last);
+                let touched = self.count(due)?;
+                self.certify(touched).await?;
+            } else {
+                while next <= last {
+                    next = self.skip(next, last);
+                    next = self.vote(next, last).await?;
+                }
             }
             tokio::select! {
-                () = halted(&mut stop) => return Ok(()),
-                changed = ledger.changed() => if changed.is_err() { return Ok(()) },
+                () = halted(&mut stop) => break,
+                changed = ledger.changed() => if changed.is_err() { break },
+                Some((member, answer)) = inquiry.next() => {
+                    if self.inner.hear(member, answer)? {
+                        let touched = self.inner.add_own_votes()?;
+                        self.certify(touched).await?;
+                    }
+                }
                 Some(received) = self.received.recv() => {
                     let mut all = vec![received];
                     while let Ok(more) = self.received.try_recv() {
@@ -225,6 +261,14 @@ impl Service {
                 }
             }
         }
+        self.inner.write_roll_back().await?;
+        Ok(self.inner.store.write_newest().await?)
+    }
+
+    /// Votes that came early, on entries up to `last`.
+    fn due(&mut self, last: u64) -> Vec<From<Received>> {
+        let later = self.early.split_off(&last.saturating_add(1));
+        std::mem::replace(&mut self.early, later).into_values().flatten().collect()
     }
 
     /// Passes over entries that this node does not vote on, because it has them from a snapshot and never saw them, or
@@ -264,18 +308,22 @@ impl Service {
     /// Votes on the entries from `next` to at most `last`, with one sync; gives the next sequence.
     async fn vote(&mut self, next: u64, last: u64) -> Result<u64, Error> {
         let end = last.min(next + BATCH as u64 - 1);
-        let (mut choices, mut receipts) = (Vec::new(), Vec::new());
+        let (mut blocks, mut choices, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut log = self.inner.store.log()?;
         for sequence in next..=end {
             // A block is written with the state that names it.
             let Some(block) = self.inner.options.ledger.block(sequence)? else { continue };
-            let leaves = self.inner.choose(&block, &mut receipts)?;
-            choices.push((block, leaves));
+            if let Some(leaves) = self.inner.choose(&block, log, &mut receipts)? {
+                log = Some(Log::after(&block));
+                choices.push((block.clone(), leaves));
+            }
+            blocks.push(block);
         }
-        if self.inner.handle_may_sign() {
+        if !choices.is_empty() {
             self.inner.store.choose(&choices, &receipts).await?;
         }
         let (mut own, mut early) = (Vec::new(), Vec::new());
-        for (block, _) in choices {
+        for block in blocks {
             early.extend(self.early.remove(&block.sequence).unwrap_or_default());
             self.inner.supersede_earlier(&block)?;
             if let Some(vote) = self.inner.load(block)? {
@@ -373,16 +421,28 @@ impl Service {
 
 impl Inner {
     fn handle_may_sign(&self) -> bool {
-        self.standing == Standing::Open
+        *self.standing.lock() == Standing::Open
     }
 
-    /// The leaves of a block that this server may vote for. Receipts among the others go to `receipts`: what it does not
-    /// vote for, it has seen all the same.
-    fn choose(&self, block: &Block, receipts: &mut Vec<(ExchangeId, Timestamp)>) -> Result<Leaves, Error> {
-        let mut leaves = Leaves::none(block.leaves.len());
+    /// The leaves of a block that this server may vote for, if it may sign the log after it at all; `log` is the longest that it
+    /// has signed. Receipts among the other leaves go to `receipts`: what it does not vote for, it has seen all the same.
+    fn choose(
+        &self,
+        block: &Block,
+        log: Option<Log>,
+        receipts: &mut Vec<(ExchangeId, Timestamp)>,
+    ) -> Result<Option<Leaves>, Error> {
         if !self.handle_may_sign() {
-            return Ok(leaves);
+            return Ok(None);
         }
+        if let Err(refusal) = rules::may_sign_log(log, Log::after(block)) {
+            warn!(sequence = block.sequence, %refusal, "does not vote on an entry");
+            for Leaf { exchange, round, .. } in &block.leaves {
+                self.refuse(Asked::Vote, exchange, *round, &refusal);
+            }
+            return Ok(None);
+        }
+        let mut leaves = Leaves::none(block.leaves.len());
         let entry = self.options.log.first_seen(block.index);
         for (place, leaf) in block.leaves.iter().enumerate() {
             let signed = self.store.signed(&leaf.exchange, leaf.round)?;
@@ -400,7 +460,7 @@ impl Inner {
                 }
             }
         }
-        Ok(leaves)
+        Ok(Some(leaves))
     }
 
     /// Signs what the store says was chosen: the same bytes whenever it is asked.
@@ -425,6 +485,10 @@ impl Inner {
         let own = if self.handle_may_sign() { self.sign(&block)? } else { None };
         let stored = self.store.certificate(&block)?;
         let quorums = self.stored_acknowledgements(&block)?;
+        for counted in &stored {
+            let vote = &counted.vote;
+            self.note(*vote.signer(), vote.payload().number, vote.bytes())?;
+        }
         self.since.lock().entry(block.sequence).or_insert_with(Instant::now);
         let mut tallies = self.tallies.lock();
         let tally = tallies.entry(block.sequence).or_insert_with(|| Tally::new(block));
@@ -488,10 +552,11 @@ impl Inner {
         let problem = match tally.add(&self.options.view, Counted { vote: received.vote, leaves }) {
             Ok(false) => return Ok(false),
             Ok(true) => {
+                drop(tallies);
+                self.note(signer, vote.payload().number, vote.bytes())?;
                 if ours != theirs {
                     error!(sequence, %signer, %ours, %theirs, "a member's evidence log has another root: a fork");
                     metrics::forked();
-                    drop(tallies);
                     self.compare_roots(&vote);
                 }
                 return Ok(true);
@@ -507,7 +572,10 @@ impl Inner {
                 self.options.blame.signature(from, what, vote.bytes());
             }
             // The signature holds, and the leaves are not this ledger's: it may be a vote in another log.
-            Problem::Ballot { .. } => self.compare_roots(&vote),
+            Problem::Ballot { .. } => {
+                self.note(signer, vote.payload().number, vote.bytes())?;
+                self.compare_roots(&vote);
+            }
             _ => {}
         }
         Ok(false)
@@ -583,6 +651,12 @@ pub(crate) async fn halted(stop: &mut watch::Receiver<bool>) {
 pub fn announce(handle: &Handle) {
     match handle.closed_because() {
         None => info!("the share is open: this node votes and signs"),
+        Some(reason) if !handle.is_closed() => {
+            info!(
+                reason,
+                "the share is open: this node votes and signs when enough members have told what they hold of it"
+            );
+        }
         Some(reason) => warn!(reason, "the share is closed: this node serves and signs nothing"),
     }
 }

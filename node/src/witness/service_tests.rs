@@ -33,7 +33,7 @@ use super::tally::Leaves;
 use crate::clock;
 use crate::consensus::machine::{Committed, Machine as _};
 use crate::ledger::tests::Memory as LedgerMemory;
-use crate::ledger::{Rebuild, State};
+use crate::ledger::{Block, Rebuild, State};
 use crate::machine::LedgerMachine;
 use crate::membership::{KeySource as _, ShareFile};
 use crate::store::{self, Database, Ledger, Memory, Store, Writer};
@@ -146,6 +146,11 @@ impl Peers for Link {
                 own.receive_acknowledgements(member, other.acknowledgements(sequence).unwrap());
             }
         }
+    }
+
+    fn newest(&self, member: u16) -> BoxFuture<'static, Result<Option<Vec<u8>>, String>> {
+        let (handle, own) = (self.handle(member), self.own);
+        Box::pin(async move { Ok(handle.ok_or("not reached")?.newest(own)) })
     }
 }
 
@@ -262,6 +267,7 @@ impl Cluster {
             members.push(member(&world, &view, &net, index, incomplete, stopped.clone()).await);
         }
         net.handles.lock().extend(members.iter().map(|member| member.witness.clone()));
+        until("members that sign", || members.iter().all(|member| member.witness.may_sign())).await;
         Self { world, net, members, _stop: stop }
     }
 
@@ -699,6 +705,8 @@ async fn a_choice_is_for_the_leaves_it_was_made_for() {
     store.choose(&[(chosen.clone(), leaves.clone())], &[]).await.unwrap();
     assert_eq!(store.chosen(&chosen).unwrap(), Some(Chosen { number: 1, leaves }));
     assert_eq!(store.chosen(&other).unwrap(), None, "the same sequence, another block");
+    let elsewhere = Block { log_root: Digest::of(b"other leaves before"), ..chosen.clone() };
+    assert_eq!(store.chosen(&elsewhere).unwrap(), None, "the same leaves, another log");
     assert_eq!(store.last_chosen().unwrap(), 1);
     let exchange = chosen.leaves[0].exchange;
     assert_eq!(store.signed(&exchange, Round::FIRST).unwrap().voted, Some(chosen.leaves[0].hash()));

@@ -10,21 +10,28 @@
 //!   wrote them returns; a promise and the statement that it was made with are written as a whole.
 //! - What a member is blamed for, and that it was cleared, is there after a restart ([`Store::blamed`];
 //!   `what_a_member_is_blamed_for_survives_a_restart_and_a_clearing_too`).
+//! - A roll-back that was found stays found ([`Store::roll_back`]; `who_is_shown_a_later_number_of_its_own_signs_nothing_any_more`).
+//! - Of each member the object with the highest number that it signed is written with what is written anyway, and never by a
+//!   sync of its own ([`Store::note`]; `what_others_signed_last_goes_to_disk_with_what_is_written_anyway`).
 //! - Which certificates it has of an exchange is known whatever the ledger has become since ([`Store::held`];
 //!   `a_certificate_of_another_log_is_known`).
 
 pub(super) mod blamed;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fairpost_proto::cbor::{self, Reader, Writer};
 use fairpost_proto::cose::Signed as Cose;
-use fairpost_proto::ids::{Digest, ExchangeId, Timestamp};
+use fairpost_proto::ids::{Digest, ExchangeId, KeyId, Timestamp};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::round::Acknowledgement;
 use fairpost_proto::vote::{Certificate, Vote};
+use parking_lot::Mutex;
 use rand::RngCore as _;
 
-use super::rules::Signed;
+use super::newest::{Newest, Numbered};
+use super::rules::{Log, Signed};
 use super::tally::{self, Counted, Leaves, Tally};
 use crate::ledger::{Block, read_time};
 use crate::membership::{self, KeySource};
@@ -45,10 +52,16 @@ const ACKNOWLEDGEMENTS: Column = Column::new("acknowledgements");
 const RECEIPTS: Column = Column::new("receipts");
 /// By member and kind: what a member is blamed for.
 const BLAMED: Column = Column::new("blamed");
+/// By member: the object with the highest number that it signed.
+const NEWEST: Column = Column::new("newest");
 const META: Column = Column::new("meta");
 
 const ID: &[u8] = b"id";
 const NUMBER: &[u8] = b"number";
+/// The longest evidence log that this server has signed.
+const LOG: &[u8] = b"log";
+/// That this server was rolled back.
+const ROLLED_BACK: &[u8] = b"rolled back";
 
 /// Why the witness store can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +97,20 @@ pub enum Standing {
         /// The store that is here, if any.
         found: Option<String>,
     },
+    /// The share is open, and too few members have told yet what they hold of this server's.
+    Waits {
+        /// How many have, this server included.
+        told: usize,
+        /// How many must.
+        needed: usize,
+    },
+    /// A member holds what this server has signed and forgotten: its disk or machine was set back.
+    RolledBack {
+        /// The number of what it remembered to have signed last.
+        own: u64,
+        /// The number under which it has signed something.
+        found: u64,
+    },
 }
 
 /// A ballot that this server chose, stored before it was signed.
@@ -96,10 +123,12 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// The choice, if it was made for just this block: if its leaves still make the ballot that was chosen. A ledger that
-    /// was lost and rebuilt may have other leaves under the same sequence, and those were never chosen.
-    fn of(block: &Block, number: u64, leaves: Leaves, ballot: Digest) -> Option<Self> {
-        (tally::root(block, &leaves) == ballot).then_some(Self { number, leaves })
+    /// The choice, if it was made for just this block: if it ends in the same log, and its leaves still make the ballot that
+    /// was chosen. A ledger that was lost and rebuilt may have other leaves under the same sequence, or other leaves before
+    /// them, and those were never chosen. Choices of before do not name the log.
+    fn of(block: &Block, number: u64, leaves: Leaves, ballot: Digest, log: Option<Digest>) -> Option<Self> {
+        let same = log.is_none_or(|root| root == block.log_root) && tally::root(block, &leaves) == ballot;
+        same.then_some(Self { number, leaves })
     }
 }
 
@@ -168,6 +197,7 @@ pub struct Receipt {
 pub struct Store {
     database: Database,
     writer: Handle,
+    newest: Arc<Mutex<Newest>>,
 }
 
 impl Store {
@@ -183,6 +213,7 @@ impl Store {
         ACKNOWLEDGEMENTS,
         RECEIPTS,
         BLAMED,
+        NEWEST,
         META,
     ];
 
@@ -192,7 +223,8 @@ impl Store {
         writer: Handle,
         share: &mut dyn KeySource,
     ) -> Result<(Self, Standing), Error> {
-        let store = Self { database, writer };
+        let store = Self { database, writer, newest: Arc::default() };
+        store.restore_newest()?;
         if share.share().is_none() {
             return Ok((store, Standing::NoShare));
         }
@@ -211,7 +243,75 @@ impl Store {
                 Standing::Open
             }
         };
+        let standing = match (standing, store.rolled_back()?) {
+            (Standing::Open, Some((own, found))) => Standing::RolledBack { own, found },
+            (standing, _) => standing,
+        };
         Ok((store, standing))
+    }
+
+    fn restore_newest(&self) -> Result<(), Error> {
+        let mut newest = self.newest.lock();
+        for entry in self.database.range(NEWEST, &[], None, Order::Ascending)? {
+            let (key, value) = entry?;
+            let member = KeyId::from_slice(&key).ok_or_else(|| damaged("a member's key"))?;
+            newest.restore(member, stored_number(&value)?, value.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Keeps an object that a member has signed, which was checked, if its number is the highest; in memory, until
+    /// something is written.
+    pub fn note(&self, member: KeyId, number: u64, bytes: &[u8]) {
+        self.newest.lock().note(member, number, bytes);
+    }
+
+    /// The object with the highest number that a member has signed, as far as this server has seen it.
+    pub fn newest(&self, member: &KeyId) -> Option<Vec<u8>> {
+        self.newest.lock().of(member).map(<[u8]>::to_vec)
+    }
+
+    /// Writes what was noted; no sync, for it is about others.
+    pub async fn write_newest(&self) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        self.put_newest(&mut ops);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        Ok(self.writer.write(ops, Durability::Buffered).await?)
+    }
+
+    fn put_newest(&self, ops: &mut Ops) {
+        for (member, bytes) in self.newest.lock().take_changed() {
+            ops.put(NEWEST, member.as_bytes(), bytes);
+        }
+    }
+
+    /// Keeps, synced, that this server was rolled back: it remembered to have numbered as far as `own`, and had signed
+    /// something under the number `found`.
+    pub async fn roll_back(&self, own: u64, found: u64) -> Result<(), Error> {
+        let mut ops = Ops::new();
+        ops.put(META, ROLLED_BACK, Writer::new().array(2).uint(own).uint(found).finish());
+        Ok(self.writer.write(ops, Durability::Synced).await?)
+    }
+
+    pub(crate) fn rolled_back(&self) -> Result<Option<(u64, u64)>, Error> {
+        let Some(bytes) = self.database.get(META, ROLLED_BACK)? else { return Ok(None) };
+        let mut reader = Reader::new(&bytes);
+        reader.array_of("a roll-back", 2, "2")?;
+        let numbers = (reader.uint()?, reader.uint()?);
+        reader.finish()?;
+        Ok(Some(numbers))
+    }
+
+    /// The longest evidence log that this server has signed; none before the first.
+    pub fn log(&self) -> Result<Option<Log>, Error> {
+        let Some(bytes) = self.database.get(META, LOG)? else { return Ok(None) };
+        let mut reader = Reader::new(&bytes);
+        reader.array_of("a log", 2, "2")?;
+        let log = Log { size: reader.uint()?, root: Digest::new(reader.bytes32("the log's root")?) };
+        reader.finish()?;
+        Ok(Some(log))
     }
 
     async fn mark(&self) -> Result<[u8; 16], Error> {
@@ -276,16 +376,22 @@ impl Store {
     pub fn chosen(&self, block: &Block) -> Result<Option<Chosen>, Error> {
         let Some(bytes) = self.database.get(BALLOTS, block.sequence.to_be_bytes())? else { return Ok(None) };
         let mut reader = Reader::new(&bytes);
-        reader.array_of("a ballot", 3, "3")?;
+        let named = match reader.array("a ballot", 4)? {
+            3 => false,
+            4 => true,
+            found => return Err(cbor::Error::Length { what: "a ballot", expected: "3 or 4", found }.into()),
+        };
         let number = reader.uint()?;
         let leaves = Leaves::parse(reader.bytes()?, block.leaves.len());
         let ballot = Digest::new(reader.bytes32("the ballot's root")?);
-        Ok(leaves.and_then(|leaves| Chosen::of(block, number, leaves, ballot)))
+        let log = if named { Some(Digest::new(reader.bytes32("the log's root")?)) } else { None };
+        reader.finish()?;
+        Ok(leaves.and_then(|leaves| Chosen::of(block, number, leaves, ballot, log)))
     }
 
     /// The number of what was signed last in this epoch: votes, statements and acknowledgements share one counter. Whoever
     /// numbers is one task.
-    fn number(&self) -> Result<u64, Error> {
+    pub fn number(&self) -> Result<u64, Error> {
         match self.database.get(META, NUMBER)? {
             None => Ok(0),
             Some(bytes) => Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| damaged("the counter"))?)),
@@ -305,22 +411,29 @@ impl Store {
                 put_receipt(&mut ops, exchange, &Receipt { seen: *seen, signed: None });
             }
         }
-        let mut number = self.number()?;
+        let (mut number, mut log) = (self.number()?, self.log()?);
         for (block, leaves) in choices {
             number = number.checked_add(1).ok_or_else(|| damaged("the counter"))?;
             let ballot = tally::root(block, leaves);
             let record = Writer::new()
-                .array(3)
+                .array(4)
                 .uint(number)
                 .bytes(leaves.as_bytes())
                 .bytes(ballot.as_bytes())
+                .bytes(block.log_root.as_bytes())
                 .finish();
             ops.put(BALLOTS, block.sequence.to_be_bytes(), record);
+            let signed = Log::after(block);
+            log = log.filter(|log| log.size > signed.size).or(Some(signed));
             for (_, leaf) in block.leaves.iter().enumerate().filter(|(place, _)| leaves.contains(*place)) {
                 ops.put(VOTED, voted_key(&leaf.exchange, leaf.round), leaf.hash().as_bytes().to_vec());
             }
         }
         ops.put(META, NUMBER, number.to_be_bytes().to_vec());
+        if let Some(log) = log {
+            ops.put(META, LOG, Writer::new().array(2).uint(log.size).bytes(log.root.as_bytes()).finish());
+        }
+        self.put_newest(&mut ops);
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
 
@@ -435,6 +548,7 @@ impl Store {
             }
             ops.put(ACKNOWLEDGEMENTS, round_key(exchange, *round), writer.finish());
         }
+        self.put_newest(&mut ops);
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
 
@@ -455,6 +569,7 @@ impl Store {
             }
             ops.put(CERTIFICATES, certificate_key(tally.block()), Bytes::from(writer.finish()));
         }
+        self.put_newest(&mut ops);
         Ok(self.writer.write(ops, Durability::Synced).await?)
     }
 }
@@ -482,6 +597,11 @@ fn voted_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
 /// The rounds of an exchange, in their order.
 fn round_key(exchange: &ExchangeId, round: Round) -> Vec<u8> {
     [&exchange.as_bytes()[..], &round.get().to_be_bytes()].concat()
+}
+
+/// The number of an object that was checked before it was stored.
+pub(crate) fn stored_number(bytes: &[u8]) -> Result<u64, Error> {
+    Numbered::parse(bytes).map(|object| object.number()).map_err(|error| Error::Damaged(error.to_string()))
 }
 
 fn damaged(what: &str) -> Error {

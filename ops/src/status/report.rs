@@ -257,16 +257,20 @@ fn ailment(node: &Node) -> Option<String> {
     if let Some(error) = &node.error {
         return Some(format!("{name} does not answer: {error}"));
     }
+    let because = node.not_ready_because.as_deref();
     match node.share {
         Some(Share::Bad) => {
             return Some(format!(
                 "{name}: its share does not match the cluster's key; restore its share file"
             ));
         }
-        Some(Share::Closed) => return Some(format!("{name}: its share is closed; it does not sign")),
+        Some(Share::Closed) => {
+            let because = because.map(|because| format!(": {because}")).unwrap_or_default();
+            return Some(format!("{name}: its share is closed; it does not sign{because}"));
+        }
         _ => {}
     }
-    let because = node.not_ready_because.as_deref().unwrap_or("it does not say why");
+    let because = because.unwrap_or("it does not say why");
     (!node.ready).then(|| format!("{name} is not ready: {because}"))
 }
 

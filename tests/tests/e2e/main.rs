@@ -18,6 +18,7 @@ mod hostile;
 mod kill;
 mod mails;
 mod python;
+mod rollback;
 mod rounds;
 mod running;
 mod shares;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fairpost_proto::cose::Signed as Cose;
 use fairpost_proto::entry::Demand;
-use fairpost_proto::ids::{ExchangeId, Timestamp, Verdict};
+use fairpost_proto::ids::{ExchangeId, KeyId, Timestamp, Verdict};
 use fairpost_proto::leaf::Round;
 use fairpost_proto::misconduct::{Act, Voted};
 use fairpost_proto::round::{Acknowledgement, Statement};
@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::debug;
 
 use super::later::Ask;
-use super::{Error, Handle, Received, Standing};
+use super::{Error, Handle, Inner, Received, Standing};
 use crate::ledger::Exchange;
 use crate::witness::blame;
 use crate::witness::refusals::{Asked, Refused};
@@ -28,18 +28,25 @@ impl Handle {
         self.0.handle_may_sign()
     }
 
+    /// Whether it is known that this server signs nothing, as long as it runs.
+    pub fn is_closed(&self) -> bool {
+        !matches!(*self.0.standing.lock(), Standing::Open | Standing::Waits { .. })
+    }
+
     /// Why it does not, if it does not.
     pub fn closed_because(&self) -> Option<String> {
-        match &self.0.standing {
-            Standing::Open => None,
-            Standing::NoShare => {
-                Some("the key was made without this node; it needs a share from a resharing".into())
-            }
-            Standing::Lost { expected, found } => Some(format!(
-                "the share is bound to witness store {expected}, and here is {}; this node needs a new share",
-                found.as_deref().unwrap_or("none")
-            )),
-        }
+        self.0.closed_because()
+    }
+
+    /// The object with the highest number that a member has signed, as far as this server has seen it.
+    pub fn newest(&self, member: u16) -> Option<Vec<u8>> {
+        let member = self.0.options.view.members().get(usize::from(member))?;
+        self.0.store.newest(&member.key_id())
+    }
+
+    /// Keeps a statement, which holds, if it is the newest that its author has signed.
+    pub fn note(&self, author: KeyId, number: u64, statement: &[u8]) -> Result<(), Error> {
+        self.0.note(author, number, statement)
     }
 
     /// The last entry that this server has voted on.
@@ -258,5 +265,27 @@ impl Handle {
         let (cluster, exchange) = (self.0.options.view.cluster(), exchange.leaf.exchange);
         let share = self.0.options.share.share().ok_or_else(|| Error::Closed("it has no share".into()))?;
         Ok((verdict, share.sign(&Message::Verdict { cluster, verdict, exchange })))
+    }
+}
+
+impl Inner {
+    pub(super) fn closed_because(&self) -> Option<String> {
+        match &*self.standing.lock() {
+            Standing::Open => None,
+            Standing::NoShare => {
+                Some("the key was made without this node; it needs a share from a resharing".into())
+            }
+            Standing::Lost { expected, found } => Some(format!(
+                "the share is bound to witness store {expected}, and here is {}; this node needs a new share",
+                found.as_deref().unwrap_or("none")
+            )),
+            Standing::Waits { told, needed } => Some(format!(
+                "it waits for members to tell what they hold of it: {told} of {needed} have, itself included"
+            )),
+            Standing::RolledBack { own, found } => Some(format!(
+                "it was rolled back: its witness store ends with number {own}, and members hold what it signed under number \
+                 {found}; this node needs a new share"
+            )),
+        }
     }
 }

@@ -175,13 +175,15 @@ impl Inner {
             let mut tallies = self.tallies.lock();
             let Some(tally) = tallies.get_mut(&exchange.sequence) else { continue };
             match tally.acknowledge(view, signed.clone()) {
-                Ok(Some(place)) if tally.confirmed(place) == 0 => {
+                Ok(Some(place)) => {
                     let held: Vec<_> = tally.acknowledgements(place).cloned().collect();
-                    if held.len() >= view.quorum().q() {
+                    if tally.confirmed(place) == 0 && held.len() >= view.quorum().q() {
                         quorums.push((exchange, held));
                     }
+                    drop(tallies);
+                    self.note(signer, signed.payload().number, signed.bytes())?;
                 }
-                Ok(_) => {}
+                Ok(None) => {}
                 Err(problem) => {
                     warn!(exchange = %id, from, %signer, %problem, "an acknowledgement does not count");
                     if let Problem::Signature(_) = problem {
@@ -235,7 +237,7 @@ impl Inner {
     /// The statement for this exchange and round: the same bytes as before, or a new one, by the rules.
     async fn state(&self, exchange: &ExchangeId, round: Round) -> Result<Cose<Statement>, Error> {
         if !self.handle_may_sign() {
-            return Err(Error::Closed("its share is closed".into()));
+            return Err(Error::Closed(self.closed_because().unwrap_or_default()));
         }
         let stated = match self.store.stated(exchange, round)? {
             Some(stated) => stated,
