@@ -29,6 +29,8 @@ use crate::witness::service::{FirstSeen, Handle, Options, Peers, Received, Servi
 use crate::witness::store::Store;
 use crate::witness::tally::{self, Leaves};
 
+type Thread = JoinHandle<Result<(), store::Error>>;
+
 /// The others: each tells what it is told to tell, and nothing before.
 #[derive(Default)]
 struct Others {
@@ -76,7 +78,7 @@ struct Node {
     machine: LedgerMachine,
     stop: watch::Sender<bool>,
     running: Vec<tokio::task::JoinHandle<()>>,
-    writer: (store::Handle, JoinHandle<Result<(), store::Error>>),
+    writer: (store::Handle, Thread),
     /// The ledger starts anew each time.
     _ledger: TempDir,
 }
@@ -89,13 +91,7 @@ async fn open(
     folder: &Path,
     world: &World,
     columns: &[Column],
-) -> (
-    Store,
-    store::Handle,
-    JoinHandle<Result<(), store::Error>>,
-    Box<ShareFile>,
-    crate::witness::store::Standing,
-) {
+) -> (Store, store::Handle, Thread, Box<ShareFile>, crate::witness::store::Standing) {
     let database = Database::open(&folder.join("witness"), columns, &store::Memory::new(8 << 20)).unwrap();
     let (writer, thread) =
         Writer::start(database.clone(), store::Store::Witness, |error| panic!("{error}")).unwrap();
