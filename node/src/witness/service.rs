@@ -2,7 +2,7 @@
 //!
 //! It has no rules of its own: [`super::rules`] says what may be signed, [`super::tally`] what counts, and
 //! [`super::store`] has it on disk before it is signed or told. After a start it signs nothing until enough members have told what
-//! they hold of it ([`inquiry`]); it counts and certifies meanwhile.
+//! they hold of it (`inquiry`); it counts and certifies meanwhile.
 //!
 //! One task ([`Service`]) votes, counts, certifies, acknowledges and states, so there is no order to get wrong: it takes the
 //! ledger's new entries, and votes and acknowledgements as they come in, and asks for those that are missing. Shares are

@@ -19,14 +19,17 @@ use tokio::sync::watch;
 
 use crate::consensus::machine::{Committed, Machine as _};
 use crate::ledger::Block;
+use crate::ledger::tests::Memory;
 use crate::machine::{LedgerMachine, Vouchers};
 use crate::membership::ShareFile;
-use crate::store::{self, Column, Database, Folder, Home, Identity, Ledger, Memory, Writer};
+use crate::store::{self, Column, Database, Folder, Home, Identity, Ledger, Writer};
 use crate::testing::{World, after};
 use crate::witness::blame;
 use crate::witness::service::{FirstSeen, Handle, Options, Peers, Received, Service};
 use crate::witness::store::Store;
 use crate::witness::tally::{self, Leaves};
+
+type Thread = JoinHandle<Result<(), store::Error>>;
 
 /// The others: each tells what it is told to tell, and nothing before.
 #[derive(Default)]
@@ -75,7 +78,7 @@ struct Node {
     machine: LedgerMachine,
     stop: watch::Sender<bool>,
     running: Vec<tokio::task::JoinHandle<()>>,
-    writer: (store::Handle, JoinHandle<Result<(), store::Error>>),
+    writer: (store::Handle, Thread),
     /// The ledger starts anew each time.
     _ledger: TempDir,
 }
@@ -88,14 +91,8 @@ async fn open(
     folder: &Path,
     world: &World,
     columns: &[Column],
-) -> (
-    Store,
-    store::Handle,
-    JoinHandle<Result<(), store::Error>>,
-    Box<ShareFile>,
-    crate::witness::store::Standing,
-) {
-    let database = Database::open(&folder.join("witness"), columns, &Memory::new(8 << 20)).unwrap();
+) -> (Store, store::Handle, Thread, Box<ShareFile>, crate::witness::store::Standing) {
+    let database = Database::open(&folder.join("witness"), columns, &store::Memory::new(8 << 20)).unwrap();
     let (writer, thread) =
         Writer::start(database.clone(), store::Store::Witness, |error| panic!("{error}")).unwrap();
     let path = folder.join("share.toml");
@@ -115,7 +112,7 @@ impl Node {
         let owner = Identity { node: "n1".into(), cluster: view.cluster() };
         let home = Home::new(
             Arc::new(Folder::open(ledgers.path(), &owner).unwrap()),
-            Memory::new(8 << 20),
+            store::Memory::new(8 << 20),
             |error| panic!("{error}"),
         );
         let ledger = Ledger::open(home).unwrap();
@@ -226,11 +223,16 @@ fn counted(world: &World, block: &Block, member: usize, number: u64) -> Received
 async fn nothing_is_signed_before_enough_members_have_told_and_then_all_that_waited() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     let node = Node::start(folder.path(), &world).await;
-    let first = node.order(&world, 1).await;
-    assert!(node.says("1 of 3") && !node.witness.may_sign() && !node.witness.is_closed());
-    // What others vote counts meanwhile, also if it comes before the entry.
-    let votes = [1, 2, 3].map(|member| counted(&world, &first, member, 1));
+    let mut other = Memory::new();
+    let entry = world.entry(0, &other.state, after(10), &[world.command(1, Verdict::Released)]);
+    other.apply(&world, &entry).unwrap();
+    // What others vote counts meanwhile, also if it comes before the entry. Nothing tells when that has come.
+    let votes = [1, 2, 3].map(|member| counted(&world, &other.blocks[0], member, 1));
     node.witness.receive(1, votes.to_vec());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let first = node.order(&world, 1).await;
+    assert_eq!((first.log_root, &first.leaves), (other.blocks[0].log_root, &other.blocks[0].leaves));
+    assert!(node.says("1 of 3") && !node.witness.may_sign() && !node.witness.is_closed());
     let exchange = first.leaves[0].exchange;
     let certified = tokio::time::timeout(Duration::from_secs(20), node.witness.certified(&exchange));
     let decided = certified.await.expect("a certificate without the own vote").unwrap();
@@ -258,16 +260,21 @@ async fn who_is_shown_a_later_number_of_its_own_signs_nothing_any_more() {
     until("a vote", || node.cast() == [1]).await;
     node.close().await;
 
-    // Its own last number is no news.
+    // Its own last number is no news, and its vote is given as before.
     let node = Node::start(folder.path(), &world).await;
+    let block = node.order(&world, 1).await;
+    node.witness.receive(1, vec![counted(&world, &block, 1, 1)]);
+    until("another's vote", || node.witness.newest(1).is_some()).await;
+    let own = || node.witness.votes(1).unwrap().iter().any(|held| *held.vote.signer() == key(&world, 0));
+    assert!(!own());
     node.tell(1, Some(&vote(&world, 1, 0, 0)));
     node.tell(2, None);
     until("that it may sign", || node.witness.may_sign()).await;
+    until("the own vote", own).await;
     // One that was not waited for knows better.
     node.tell(3, Some(&vote(&world, 2, 0, 0)));
     until("the roll-back", || node.says("number 1") && node.says("number 2")).await;
     assert!(node.witness.is_closed());
-    node.order(&world, 1).await;
     node.close().await;
 
     // Also where nobody knows anything.
