@@ -326,14 +326,6 @@ fn values_in_the_witnesss_database() {
         .seed(chosen)
         .seed(chosen_before)
         .places(places),
-        stored("witness-db-log", &disk, "meta", b"log", move || signs.log().map(drop))
-            .seed(CborWriter::new().array(2).uint(9).bytes(block.log_root.as_bytes()).finish())
-            .places(places),
-        stored("witness-db-rolled-back", &disk, "meta", b"rolled back", move || {
-            remembers.rolled_back().map(drop)
-        })
-        .seed(CborWriter::new().array(2).uint(7).uint(12).finish())
-        .places(places),
         Target::new("witness-db-newest", stored_number)
             .seed(vote.bytes())
             .seed(statement.bytes())
@@ -349,6 +341,15 @@ fn values_in_the_witnesss_database() {
             runtime.block_on(counted.choose(&[(counted_for.clone(), Leaves::none(3))], &[]))
         })
         .seed(7_u64.to_be_bytes())
+        .places(places),
+        // After the choices above, which read it.
+        stored("witness-db-log", &disk, "meta", b"log", move || signs.log().map(drop))
+            .seed(CborWriter::new().array(2).uint(9).bytes(block.log_root.as_bytes()).finish())
+            .places(places),
+        stored("witness-db-rolled-back", &disk, "meta", b"rolled back", move || {
+            remembers.rolled_back().map(drop)
+        })
+        .seed(CborWriter::new().array(2).uint(7).uint(12).finish())
         .places(places),
     ]);
 }

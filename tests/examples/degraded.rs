@@ -32,7 +32,7 @@ struct Load {
 }
 
 impl Load {
-    /// How many exchanges were released in a second, and the slowest.
+    /// How many exchanges were released in a second.
     async fn run(&mut self, what: &str) -> anyhow::Result<f64> {
         let (counted, started) = (Arc::new(AtomicUsize::new(0)), Instant::now());
         let (from, until) = (started + WARM_UP, started + WARM_UP + self.time);
@@ -72,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(Settings::default()).await?;
     let people = Arc::new(People::new(&cluster)?);
     // More than the fastest machine can redeem meanwhile.
-    let count = 4 * (seconds + WARM_UP.as_secs() as usize) * 600;
+    let count = 4 * (seconds + WARM_UP.as_secs() as usize) * 400;
     println!("sealing {count} mails");
     let seal = || people.seal(&cluster, Protocol::Cmp2, Span::from_seconds(36_000));
     let mails = (0..count).map(|_| seal()).collect::<anyhow::Result<Vec<_>>>()?;
@@ -94,12 +94,11 @@ async fn main() -> anyhow::Result<()> {
     drop(rogue);
     cluster.launch(LAST)?;
     cluster.ready(LAST).await.context("the node that was killed")?;
-    let again = load.run("all four are well again").await?;
-    let well = (healthy + again) / 2.0;
+    load.run("it is back, and catches up").await?;
     println!(
         "of the rate with all well: {:.2} with one dead, {:.2} with one that lies",
-        dead / well,
-        lying / well
+        dead / healthy,
+        lying / healthy
     );
     Ok(())
 }

@@ -229,7 +229,7 @@ mod tests {
         let earlier = check(vote(&world, 7, (0, 0), 1).bytes());
         assert!(matches!(earlier, Err(Error::Elsewhere { found: 1, .. })), "{earlier:?}");
         assert!(Numbered::parse(b"nothing").is_err());
-        assert!(Numbered::parse(&world.nro(1).bytes()).is_err(), "another kind of signed object");
+        assert!(Numbered::parse(world.nro(1).bytes()).is_err(), "another kind of signed object");
     }
 
     #[test]
@@ -240,8 +240,8 @@ mod tests {
         assert_eq!(newest.take_changed(), [], "it is on disk");
         newest.note(member, 3, b"three");
         newest.note(member, 4, b"another four");
-        assert_eq!(newest.of(&member), Some(&b"four"[..]));
         assert_eq!(newest.take_changed(), []);
+        assert_eq!(newest.of(&member), Some(&b"four"[..]));
         newest.note(other, 1, b"one");
         newest.note(member, 5, b"five");
         assert_eq!(newest.take_changed(), [(member, b"five".to_vec()), (other, b"one".to_vec())]);

@@ -18,7 +18,7 @@ use crate::witness::rules::{self, Start};
 /// How long after a member gave no answer it is asked again, the first time; each time after that, twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The longest that it takes until it is asked again.
-const LONGEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// A member, and what it holds.
 type Told = (u16, Option<Vec<u8>>);
