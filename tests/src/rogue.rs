@@ -176,7 +176,6 @@ impl Peer for Liar {
                 exchange: exchange.as_bytes().to_vec(),
                 share: self.share.sign(&message).to_bytes().to_vec(),
                 verdict: u32::from(Verdict::Released.code()),
-                ..ShareResult::default()
             }
         });
         let answer = GetSharesResponse { shares: shares.collect() };

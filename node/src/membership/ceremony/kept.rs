@@ -52,7 +52,7 @@ impl File {
         let old = OpenOptions::new().write(true).open(&self.0).ok();
         write_secret(&self.0, &bytes)?;
         // The name stands for the new file by now.
-        old.map_or(Ok(()), |old| overwrite(old)).map_err(|source| self.failed(source))
+        old.map_or(Ok(()), overwrite).map_err(|source| self.failed(source))
     }
 
     /// Destroys it.
