@@ -4,15 +4,15 @@
 //!
 //! A leader may send heartbeats and order nothing, or nothing of some clients, or say what is not so. Whoever leads is
 //! measured by what comes about: a command that holds is to be certified here within the
-//! [patience](consensus::Handle::patience), or to be refused for a reason that this node finds itself ([`settles`]).
+//! [patience](consensus::Handle::patience), or to be refused for a reason that this node finds itself (`settles`).
 //!
 //! - When half of that time has passed for a command of its own, the contact begins a trial, and asks the other members for one:
 //!   suspicions of `f + 1` are needed, and each suspects on its own evidence only.
 //! - In a trial a member checks the command, hands it to the leader again and again, and when its patience is over suspects the
 //!   leader, if that has been the same for all that time.
-//! - A trial ends with the certificate or the reason, or after [`LONGEST`] times the patience. A client that went away
+//! - A trial ends with the certificate or the reason, or after `LONGEST` times the patience. A client that went away
 //!   does not end it.
-//! - A member has [`EACH`] trials under way for each that asks, and one for an exchange and verdict.
+//! - A member has `EACH` trials under way for each that asks, and one for an exchange and verdict.
 //!
 //! # Guarantees
 //!

@@ -21,9 +21,9 @@
 //!   all terms;
 //! - an answer claims no entry beyond those that were sent;
 //! - an answer that names a later term is believed if others bear it out, and one member alone ever more seldom; nor may a
-//!   member call elections one after the other ([`pace`](super::pace));
+//!   member call elections one after the other (`pace`);
 //! - a leader that `f + 1` members suspect is not followed in that term, and gets no vote for a while; a member that is convicted
-//!   is never followed ([`suspicion`](super::suspicion));
+//!   is never followed (`suspicion`);
 //! - who leads, and has heard from a majority within its lease, is not voted away: openraft has only followers keep to the
 //!   lease, so that one call would depose any leader (test `a_call_deposes_no_leader`);
 //! - nothing in the message contradicts the order of what is committed here: what stands before it is of no later

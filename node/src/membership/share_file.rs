@@ -239,7 +239,7 @@ pub(crate) fn read_secret(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, 
     Ok(bytes)
 }
 
-/// Writes a secret file of text, as [`write_secret`].
+/// Writes a secret file of text, as `write_secret`.
 pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     write_secret(path, content.as_bytes())
 }

@@ -8,7 +8,7 @@
 //!   ([`Store::chosen`]; `a_choice_is_for_the_leaves_it_was_made_for`).
 //! - Votes, promises, statements, acknowledgements, certificates and first-seen receipts are synced before the call that
 //!   wrote them returns; a promise and the statement that it was made with are written as a whole.
-//! - What a member is blamed for, and that it was cleared, is there after a restart ([`Store::blamed`];
+//! - What a member is blamed for, and that it was cleared, is there after a restart (`Store::blamed`;
 //!   `what_a_member_is_blamed_for_survives_a_restart_and_a_clearing_too`).
 //! - A roll-back that was found stays found ([`Store::roll_back`]; `who_is_shown_a_later_number_of_its_own_signs_nothing_any_more`).
 //! - Of each member the object with the highest number that it signed is written with what is written anyway, and never by a
