@@ -6,11 +6,12 @@ use fairpost_proto::entry::Head;
 use fairpost_proto::ids::{ClusterId, Digest, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
 use fairpost_proto::misconduct::{self, Act, Misconduct, Signature, Voted};
+use fairpost_proto::trust::Trust;
 use fairpost_proto::vote::Vote;
 use serde_json::json;
 
 use super::faults;
-use super::{Made, bytes as field, foreign_trust, same, show};
+use super::{Made, bytes as field, foreign_trust, same, sealed, second_view, show, trust_file};
 use crate::item::{Item, bytes};
 use crate::world::{World, after, now, signing_key, world};
 
@@ -84,6 +85,8 @@ fn servers_are_convicted_as_in_the_vectors() {
     );
     let later = Leaf { time: after(3601), ..released };
     guilty("two-times", "And for two times of one verdict.", server_2, leaves(one(released), one(later)));
+    let other = Leaf { evidence: Some(Digest::of(b"another receipt")), ..released };
+    guilty("two-receipts", "And for two receipts at one time.", server_2, leaves(one(released), one(other)));
     let elsewhere = voted(world, 1, withdrawn, |vote| (vote.sequence, vote.log_size) = (6, 10));
     guilty("two-entries", "In two entries.", server_2, leaves(one(released), elsewhere));
     let other = |vote: &mut Vote| vote.log_root = Digest::of(b"another log");
@@ -189,6 +192,40 @@ fn servers_are_convicted_as_in_the_vectors() {
         "the signature on this application/vnd.fairpost.vote+cose is not by key",
         act,
     );
+
+    let forgery = Signed::sign(
+        *rooted(world, 1, |_| {}).payload(),
+        key_id(&world.members[1].verifying_key()),
+        &stranger,
+    );
+    let act = roots(forgery, rooted(world, 1, |vote| vote.log_root = Digest::of(b"another log")));
+    innocent(
+        "forged-other",
+        "The member signed the other of the two alone.",
+        "the signature on this application/vnd.fairpost.vote+cose is not by key",
+        act,
+    );
+
+    // Where there is a second view, in which the first member has another key.
+    let (view, token) = sealed(second_view());
+    let trust = trust_file(&[(view.bytes().to_vec(), token.to_bytes().to_vec())]);
+    let trust = Trust::parse(&trust.encode()).unwrap();
+    let later = |act: Act| fields(&Misconduct::new(trust.clone(), act).to_bytes());
+    let in_epoch_1 = |member| {
+        let other = |vote: &mut Vote| (vote.epoch, vote.log_root) = (1, Digest::of(b"another log"));
+        roots(rooted(world, member, |_| {}), rooted(world, member, other))
+    };
+    let mut convicting = later(in_epoch_1(1));
+    convicting["culprit"] = server_2.into();
+    made.valid("two-epochs", "Two roots for one size, signed in two epochs.", convicting);
+    let error = "who is no member in epoch 1";
+    made.invalid("old-key", "In the second epoch this key was no member's.", error, later(in_epoch_1(0)));
+    let act = entries(
+        head(world, 1, |_| {}),
+        head(world, 1, |head| (head.epoch, head.batch) = (1, Digest::of(b"b"))),
+    );
+    let error = "one statement is about entry 5 of term 2 in epoch";
+    made.invalid("other-epoch", "The same place in another epoch.", error, later(act));
 
     let foreign = Misconduct::new(foreign_trust(world), leaves(one(released), one(withdrawn))).to_bytes();
     made.invalid("foreign-trust", "The file is about another cluster.", "and you trust", fields(&foreign));
