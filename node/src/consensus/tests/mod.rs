@@ -5,6 +5,7 @@ pub(super) mod double;
 mod faults;
 mod hostile;
 mod kill;
+mod liar;
 mod log;
 mod purge;
 mod suite;
