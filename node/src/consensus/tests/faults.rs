@@ -116,8 +116,9 @@ async fn what_a_guards_rule_refuses_reaches_no_raft() {
         let last_membership = StoredMembership::new(Some(first), members);
         let meta = SnapshotMeta { last_log_id: Some(last), last_membership, ..SnapshotMeta::default() };
         let head = Install { vote: Vote::new_committed(10, 2), meta, shown: granted([1, 2], 2, 10) };
-        let parts = [message::encode(&head).unwrap(), packed(&[b"a page"]).into()];
-        handle.install_snapshot(2, stream::iter(parts.map(Ok::<_, Infallible>))).await
+        let parts = [message::encode(&head).unwrap(), packed(&[b"numbereda page"]).into()];
+        let parts = stream::iter(parts.map(Ok::<_, Infallible>));
+        timeout(WAIT, handle.install_snapshot(2, parts)).await.expect("no answer to a snapshot")
     };
     let members: BTreeMap<u64, Member> = (1..=2).map(|id| (id, member(id))).collect();
     let right = Membership::new(vec![members.keys().copied().collect()], members);
