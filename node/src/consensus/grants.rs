@@ -373,6 +373,11 @@ pub(super) mod tests {
         assert_eq!(check(granted([1, 2, 3], 2, 7)), Ok(()));
         assert_eq!(check(Bytes::new()), Ok(()), "it has shown them before");
         assert!(grants.check(&Vote::new_committed(8, 2), &granted([1, 2, 3], 2, 7)).is_err(), "a new term");
+        assert!(grants.check(&Vote::new_committed(7, 3), &Bytes::new()).is_err(), "another leader");
+        let mut longer = BytesMut::from(&granted([1, 2, 3], 2, 9)[..]);
+        longer.put_u8(0);
+        let longer = grants.check(&Vote::new_committed(9, 2), &longer.freeze());
+        assert!(matches!(longer, Err(Violation::Grant(_))), "{longer:?}");
     }
 
     #[tokio::test]

@@ -379,7 +379,7 @@ fn check_term(vote: &Vote, last: Option<&LogId>, entry: Option<&LogId>) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
     use openraft::{CommittedLeaderId, EntryPayload};
 
@@ -433,25 +433,28 @@ mod tests {
         check_ahead(MAX_NUMBER, MAX_NUMBER + 1).unwrap_err();
     }
 
+    /// An entry that a leader stamped with this time.
+    pub(in crate::consensus) fn stamped(log_id: LogId, millis: u64) -> Entry {
+        let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+        let batch = entry::write_batch(&[]);
+        let head = entry::Head {
+            cluster: fairpost_proto::ids::ClusterId::new([1; 32]),
+            epoch: 0,
+            term: 3,
+            sequence: 1,
+            previous: fairpost_proto::ids::Digest::new([0; 32]),
+            time: Timestamp::from_millis(millis).unwrap(),
+            batch: fairpost_proto::ids::Digest::of(&batch),
+        };
+        let signer = fairpost_proto::chain::key_id(&key.verifying_key());
+        let head = fairpost_proto::cose::Signed::sign(head, signer, &key);
+        let payload = EntryPayload::Normal(Proposal(entry::write(&head, &batch).into()));
+        Entry { log_id, payload }
+    }
+
     #[test]
     fn an_entry_from_the_future_is_not_stored() {
-        let stamped = |millis| {
-            let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-            let batch = entry::write_batch(&[]);
-            let head = entry::Head {
-                cluster: fairpost_proto::ids::ClusterId::new([1; 32]),
-                epoch: 0,
-                term: 3,
-                sequence: 1,
-                previous: fairpost_proto::ids::Digest::new([0; 32]),
-                time: Timestamp::from_millis(millis).unwrap(),
-                batch: fairpost_proto::ids::Digest::of(&batch),
-            };
-            let signer = fairpost_proto::chain::key_id(&key.verifying_key());
-            let head = fairpost_proto::cose::Signed::sign(head, signer, &key);
-            let payload = EntryPayload::Normal(Proposal(entry::write(&head, &batch).into()));
-            Entry { log_id: log_id(3, 9), payload }
-        };
+        let stamped = |millis| stamped(log_id(3, 9), millis);
         let latest = Timestamp::from_millis(70_000).unwrap();
         let mut request = append(Some(log_id(3, 7)), &[log_id(3, 8)]);
         request.entries.push(stamped(70_000));
@@ -459,7 +462,11 @@ mod tests {
         request.entries.pop();
         request.entries.push(stamped(70_001));
         let found = Timestamp::from_millis(70_001).unwrap();
-        assert_eq!(check_times(&request, latest), Err(Violation::Ahead { index: 9, latest, found }));
+        let ahead = Err(Violation::Ahead { index: 9, latest, found });
+        assert_eq!(check_times(&request, latest), ahead);
+        request.entries.push(Entry { log_id: log_id(3, 10), payload: EntryPayload::Blank });
+        assert_eq!(check_times(&request, latest), ahead, "whatever follows it");
+        request.entries.pop();
         // What is no entry of the ledger's has no time.
         request.entries.pop();
         let payload = EntryPayload::Normal(Proposal(bytes::Bytes::from_static(b"no entry")));
@@ -514,6 +521,17 @@ mod tests {
         let meta = SnapshotMeta { last_log_id: Some(log_id(1, u64::MAX)), ..Default::default() };
         let install = Install { vote: Vote::new_committed(3, 2), meta, shown: Bytes::new() };
         assert_eq!(check_install(2, &install), refused(entry, u64::MAX));
+        let commit = Append { leader_commit: Some(log_id(u64::MAX, 1)), ..append(None, &[]) };
+        assert_eq!(check_append(2, &commit), refused("the entry committed", u64::MAX));
+        let last_membership = StoredMembership::new(Some(log_id(1, u64::MAX)), Default::default());
+        let meta = SnapshotMeta { last_membership, ..Default::default() };
+        let install = Install { vote: Vote::new_committed(3, 2), meta, shown: Bytes::new() };
+        assert_eq!(check_install(2, &install), refused("the membership's entry", u64::MAX));
+        let asked = elect(3, 1);
+        for id in [log_id(u64::MAX, 1), log_id(1, u64::MAX)] {
+            let voted = Elected { vote: Vote::new(3, 1), vote_granted: false, last_log_id: Some(id) };
+            assert_eq!(check_elected(&asked, &voted), refused("the voter's last entry", u64::MAX));
+        }
     }
 
     #[test]

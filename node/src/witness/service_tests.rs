@@ -228,6 +228,7 @@ struct Member {
     collector: Collector,
     witness: Handle,
     stuck: rounds::Handle,
+    store: WitnessStore,
     _folder: TempDir,
 }
 
@@ -336,7 +337,7 @@ async fn member(
         clock: || after(20),
         incomplete,
     };
-    let (service, witness) = Service::new(options, store, standing);
+    let (service, witness) = Service::new(options, store.clone(), standing);
     tokio::spawn(service.run(stop.clone()));
     let rounds = rounds::Options {
         view: Arc::clone(view),
@@ -353,7 +354,7 @@ async fn member(
     let (view, index, others) = (Arc::clone(view), index as u16, Arc::new(link()));
     let collector = Collector::new(view, index, ledger.clone(), witness.clone(), combiner, others);
     net.machines.lock().push((machine, ledger.clone()));
-    Member { ledger, collector, witness, stuck, _folder: folder }
+    Member { ledger, collector, witness, stuck, store, _folder: folder }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -861,6 +862,34 @@ async fn a_statement_is_refused_while_the_exchange_may_be_decided_as_it_stands()
     cluster.net.lost.lock().clear();
     assert_eq!(cluster.token(0, &exchange).await.unwrap(), Verdict::Released);
     assert!(matches!(refused(&exchange).await, Refusal::Decided));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_ledger_does_not_have_is_not_passed_over_in_a_statement() {
+    let cluster = Cluster::start().await;
+    *cluster.net.lost.lock() = vec![1, 2, 3];
+    let exchange = cluster.order(1, Verdict::Released).await;
+    // It was certified in another log: as the second entry there, or in the same place.
+    for (member, before) in [(0, true), (1, false)] {
+        let (world, mut other) = (&cluster.world, LedgerMemory::new());
+        let commands = [(2, Verdict::Refused), (1, Verdict::Withdrawn)];
+        for (number, verdict) in commands.into_iter().skip(usize::from(!before)) {
+            let entry = world.entry(0, &other.state, after(11), &[world.command(number, verdict)]);
+            other.apply(world, &entry).unwrap();
+        }
+        let block = other.blocks.last().unwrap().clone();
+        assert_eq!(block.leaves[0].exchange, exchange);
+        let mut all = Leaves::none(1);
+        all.insert(0);
+        let certified = [(super::tally::Tally::new(block), all)];
+        cluster.members[member].store.put_certificates(&certified).await.unwrap();
+        let stated = cluster.members[member].witness.statement(&exchange, Round::new(2).unwrap()).await;
+        let elsewhere = Refusal::Elsewhere { round: Round::FIRST };
+        assert!(
+            matches!(&stated, Err(super::service::Error::Refused(refusal)) if *refusal == elsewhere),
+            "{stated:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,7 +152,6 @@ impl Attempt {
             let before = Some((&dealt.signed, member));
             let offence = self.contradiction(Kind::Dealing, author, before, signed)?;
             self.put_out(place);
-            self.close(proposal);
             return Ok(offence);
         }
         if self.dealings_digest.is_some() {
@@ -246,7 +245,6 @@ impl Attempt {
         }
         let (dealing, opening) = (dealt.signed.bytes().to_vec(), signed.bytes().to_vec());
         self.put_out(place);
-        self.close(proposal);
         Ok(Some(Offence::WrongRow { dealing, opening }))
     }
 

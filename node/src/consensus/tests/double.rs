@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fairpost_proto::ids::Timestamp;
+use fairpost_proto::ids::{Span, Timestamp};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::consensus::clocks::Agreement;
 use crate::consensus::grants::tests::electorate;
 use crate::consensus::log_store::{Clock, LogStore};
 use crate::consensus::machine::{
@@ -323,6 +324,7 @@ pub(in crate::consensus) fn options(id: u64) -> Options {
         election_min: Duration::from_millis(400),
         election_max: Duration::from_millis(800),
         proposal_timeout: Duration::from_secs(3),
+        agreement: Agreement { skew: Span::from_seconds(10), ..Agreement::NONE },
         ..Options::new(id)
     }
 }

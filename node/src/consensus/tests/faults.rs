@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use fairpost_proto::ids::Timestamp;
 use futures::{StreamExt as _, stream};
-use openraft::CommittedLeaderId;
+use openraft::{CommittedLeaderId, EntryPayload};
 use tokio::time::timeout;
 
-use super::double::{Book, Hub, Server, WAIT, Wire, fixed_clock, in_front, member, open, options};
+use super::double::{
+    Book, Hub, Server, WAIT, Wire, fixed_clock, in_front, member, open, options, shown_in_front,
+};
 use crate::consensus::grants::tests::{electorate, granted};
-use crate::consensus::guard::Violation;
+use crate::consensus::guard::tests::stamped;
+use crate::consensus::guard::{AHEAD, Violation};
 use crate::consensus::log_store::LogStore;
-use crate::consensus::message::{self, Append, Elect, Install};
+use crate::consensus::message::{self, Append, Elect, Elected, Front, Install};
 use crate::consensus::snapshot::tests::packed;
-use crate::consensus::types::{LogId, Membership, SnapshotMeta, StoredMembership, Vote};
+use crate::consensus::types::{Entry, LogId, Member, Membership, SnapshotMeta, StoredMembership, Vote};
 use crate::consensus::{CHUNK_BYTES, Error, Handle, Keep, Options, Refusal, SnapshotError, start};
 use crate::store::{self, Database, Durability, Ops, Sink, Store, Writer};
 
@@ -59,6 +63,80 @@ async fn forged_messages_reach_nothing() {
         assert!(matches!(malformed, Err(Refusal::Malformed(_))), "{malformed:?}");
     }
     handle.propose(Bytes::from_static(b"still leading")).await.unwrap();
+    server.stop(&hub).await;
+}
+
+#[tokio::test]
+async fn what_a_guards_rule_refuses_reaches_no_raft() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Arc::default();
+    let server = Server::start(folder.path(), 1, &hub, fixed_clock(1)).await;
+    let handle = &server.handle;
+    let id = |term, index| LogId::new(CommittedLeaderId::new(term, 2), index);
+    let entry = |log_id, payload| Entry { log_id, payload };
+    let append =
+        async |term: u64, prev_log_id: Option<LogId>, entries: Vec<Entry>, leader_commit: Option<LogId>| {
+            let vote = Vote::new_committed(term, 2);
+            let append = Append { vote, prev_log_id, entries, leader_commit };
+            let message = message::encode(&append).unwrap();
+            handle.append_entries(2, shown_in_front(granted([1, 2], 2, term), &message)).await
+        };
+    let refused = |answer: Result<Bytes, Refusal>| match answer {
+        Err(Refusal::Guarded(violation)) => violation,
+        other => panic!("{other:?}"),
+    };
+    // What there is: one entry, committed.
+    let (first, next) = (id(9, 0), id(9, 1));
+    append(9, None, vec![entry(first, EntryPayload::Blank)], Some(first)).await.unwrap();
+
+    let hole = append(9, Some(first), vec![entry(id(9, 2), EntryPayload::Blank)], None).await;
+    assert_eq!(refused(hole), Violation::NotConsecutive { expected: 1, found: 2 });
+    let members = BTreeMap::from([(2, member(2))]);
+    let membership = Membership::new(vec![members.keys().copied().collect()], members);
+    let named = vec![entry(next, EntryPayload::Membership(membership.clone()))];
+    let named = append(9, Some(first), named, None).await;
+    assert!(matches!(refused(named), Violation::Members { .. }));
+    let late = append(9, Some(first), vec![stamped(next, 10_002)], None).await;
+    assert!(matches!(refused(late), Violation::Ahead { index: 1, .. }));
+    let anew = append(10, None, vec![entry(id(10, 0), EntryPayload::Blank)], None).await;
+    assert!(matches!(refused(anew), Violation::Rewrites { .. }));
+
+    let elect = async |vote, millis| {
+        let message = message::encode(&Elect { vote, last_log_id: Some(next) }).unwrap();
+        let time = Timestamp::from_millis(millis).unwrap();
+        handle.vote(2, Front { time, shown: Bytes::new() }.before(&message).unwrap()).await
+    };
+    let elected = elect(Vote::new_committed(10, 2), 1).await;
+    assert_eq!(refused(elected), Violation::AlreadyElected { term: 10, found: 2 });
+    let (latest, found) = (9 + AHEAD, 10 + AHEAD);
+    assert_eq!(refused(elect(Vote::new(found, 2), 1).await), Violation::FarAhead { latest, found });
+    assert!(matches!(refused(elect(Vote::new(10, 2), 10_002).await), Violation::Clock { .. }));
+
+    let install = async |last: LogId, members: Membership| {
+        let last_membership = StoredMembership::new(Some(first), members);
+        let meta = SnapshotMeta { last_log_id: Some(last), last_membership, ..SnapshotMeta::default() };
+        let head = Install { vote: Vote::new_committed(10, 2), meta, shown: granted([1, 2], 2, 10) };
+        let parts = [message::encode(&head).unwrap(), packed(&[b"numbereda page"]).into()];
+        let parts = stream::iter(parts.map(Ok::<_, Infallible>));
+        timeout(WAIT, handle.install_snapshot(2, parts)).await.expect("no answer to a snapshot")
+    };
+    let members: BTreeMap<u64, Member> = (1..=2).map(|id| (id, member(id))).collect();
+    let right = Membership::new(vec![members.keys().copied().collect()], members);
+    assert!(matches!(refused(install(next, membership).await), Violation::Members { .. }));
+    assert!(matches!(refused(install(id(10, 0), right.clone()).await), Violation::Rewrites { .. }));
+    assert!(matches!(refused(install(id(11, 1), right).await), Violation::WrongTerm { index: 1, .. }));
+
+    // Who does not vote for a candidate, here for one that lacks the entry, grants it nothing.
+    let behind = message::encode(&Elect { vote: Vote::new(10, 2), last_log_id: None }).unwrap();
+    let (front, answer) = Front::split(handle.vote(2, in_front(&behind)).await.unwrap()).unwrap();
+    let answer: Elected = message::decode(answer).unwrap();
+    assert!(!answer.vote_granted && front.shown.is_empty());
+
+    // None of it has changed anything.
+    append(9, Some(first), Vec::new(), Some(first)).await.unwrap();
+    let status = handle.status();
+    assert_eq!((status.term, status.leader, status.last_log_index), (9, Some(2), 0));
+    assert!(handle.is_healthy().await);
     server.stop(&hub).await;
 }
 

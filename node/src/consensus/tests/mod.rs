@@ -1,5 +1,6 @@
 //! Tests of the whole room: openraft's own storage suite, kills, and clusters in one process.
 
+mod answers;
 mod cluster;
 pub(super) mod double;
 mod faults;

@@ -97,3 +97,95 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     };
     writing().map_err(|source| Error::Io { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{self, begin, state};
+    use super::*;
+    use crate::membership::share_file;
+    use crate::testing::World;
+
+    /// Where the first member has its files.
+    fn here(folder: &Path) -> (Config, Paths) {
+        let config: Config = toml::from_str("name = 'n1'\nlisten = '127.0.0.1:1'").unwrap();
+        let file = |name| folder.join(name);
+        let config = Config { data: file("data"), trust: file("trust"), share: file("share"), ..config };
+        let paths = Paths::new(&config);
+        fs::create_dir_all(&paths.log).unwrap();
+        (config, paths)
+    }
+
+    /// A finished ceremony, and what each member kept.
+    fn finished(world: &World) -> (State, Vec<Kept>) {
+        let mut state = state(world, "ours");
+        begin(&mut state, world);
+        let kept = testing::finish(&mut state, world);
+        (state, kept)
+    }
+
+    #[test]
+    fn each_file_is_there_before_the_next_and_what_was_kept_goes_last() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let (state, kept) = finished(&world);
+        let (config, paths) = here(folder.path());
+        kept::File::new(paths.kept.clone()).put(&kept[0]).unwrap();
+        let nowhere = || folder.path().join("nowhere").join("file");
+        let there = || {
+            let files = [&config.share, &paths.transcript, &config.trust, &paths.kept];
+            files.map(|path| path.exists())
+        };
+        let fails = |config: &Config, paths: &Paths| {
+            assert!(finish(config, paths, &state, Some(&kept[0])).is_err());
+        };
+        // As if it had been stopped right before each of them.
+        fails(&Config { share: nowhere(), ..config.clone() }, &paths);
+        assert_eq!(there(), [false, false, false, true]);
+        fails(&config, &Paths { transcript: nowhere(), ..paths.clone() });
+        assert_eq!(there(), [true, false, false, true]);
+        fails(&Config { trust: nowhere(), ..config.clone() }, &paths);
+        assert_eq!(there(), [true, true, false, true]);
+        // A node that starts then needs no more than the transcript.
+        complete(&config, &paths).unwrap();
+        assert_eq!(there(), [true, true, true, false]);
+        let trust = finish(&config, &paths, &state, Some(&kept[0])).unwrap();
+        assert_eq!(there(), [true, true, true, false]);
+        let text = fs::read_to_string(&config.trust).unwrap();
+        let written = Trust::parse(&armor::decode(armor::TRUST, &text).unwrap()).unwrap();
+        assert_eq!(written.cluster(), trust.cluster());
+        ShareFile::open(&config.share, trust.view(), "n1").unwrap();
+        remove_log(&paths).unwrap();
+        assert!(!paths.log.exists());
+        remove_log(&paths).unwrap();
+    }
+
+    #[test]
+    fn a_share_that_does_not_match_ends_it_and_what_was_kept_stays() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let (state, kept) = finished(&world);
+        let (config, paths) = here(folder.path());
+        kept::File::new(paths.kept.clone()).put(&kept[1]).unwrap();
+        let refused = finish(&config, &paths, &state, Some(&kept[1]));
+        assert!(matches!(refused, Err(Error::Secret(share_file::Error::Mismatch { .. }))), "{refused:?}");
+        assert!(!paths.transcript.exists() && !config.trust.exists() && paths.kept.exists());
+    }
+
+    #[test]
+    fn another_clusters_trust_file_stays_as_it_is_and_an_unfinished_ceremony_makes_none() {
+        let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+        let (state, kept) = finished(&world);
+        let (config, paths) = here(folder.path());
+        for other in [armor::encode(armor::TRUST, &world.trust().to_bytes()), "no trust file".to_owned()] {
+            fs::write(&config.trust, &other).unwrap();
+            let refused = finish(&config, &paths, &state, Some(&kept[0]));
+            assert!(matches!(refused, Err(Error::OtherTrust { .. })), "{refused:?}");
+            assert_eq!(fs::read_to_string(&config.trust).unwrap(), other);
+            assert!(!config.share.exists() && !paths.transcript.exists());
+        }
+        fs::remove_file(&config.trust).unwrap();
+        let mut unfinished = testing::state(&world, "ours");
+        begin(&mut unfinished, &world);
+        let refused = finish(&config, &paths, &unfinished, Some(&kept[0]));
+        assert!(matches!(refused, Err(Error::Transcript(_))), "{refused:?}");
+        assert!(!config.share.exists() && !paths.transcript.exists() && !config.trust.exists());
+    }
+}

@@ -122,15 +122,22 @@ mod tests {
         assert!(file.get().unwrap().is_none());
         let kept = something();
         file.put(&kept).unwrap();
+        // Whoever still has the old file open finds nothing in it.
+        let emptied = |mut old: fs::File| {
+            let mut left = Vec::new();
+            std::io::Read::read_to_end(&mut old, &mut left).unwrap();
+            assert!(left.iter().all(|byte| *byte == 0) && !left.is_empty());
+        };
+        let old = fs::File::open(&path).unwrap();
         file.put(&kept).unwrap();
+        emptied(old);
         assert_eq!(*file.get().unwrap().unwrap().to_bytes(), *kept.to_bytes());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        // Whoever still has the old file open finds nothing in it.
-        let mut reader = fs::File::open(&path).unwrap();
+        // So it is at the end, with what a crash left of the next content.
+        fs::write(path.with_extension("new"), b"half").unwrap();
+        let old = fs::File::open(&path).unwrap();
         file.erase().unwrap();
-        let mut left = Vec::new();
-        std::io::Read::read_to_end(&mut reader, &mut left).unwrap();
-        assert!(left.iter().all(|byte| *byte == 0) && !left.is_empty());
+        emptied(old);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         file.erase().unwrap();
     }

@@ -192,3 +192,39 @@ fn checked(own: &State, transcript: Transcript) -> Result<(Ceremony, Transcript)
     }
     Ok((ceremony, transcript))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{begin, finish, state};
+    use super::*;
+    use crate::testing::World;
+
+    #[test]
+    fn a_transcript_of_another_proposal_or_an_earlier_attempt_is_not_adopted() {
+        let world = World::new();
+        let mut made = state(&world, "ours");
+        begin(&mut made, &world);
+        begin(&mut made, &world);
+        let unfinished = made.transcript.clone();
+        finish(&mut made, &world);
+        let made = made.transcript;
+        let mut own = state(&world, "ours");
+        for attempt in 0..=2 {
+            assert_eq!(own.ceremony.progress().attempt, attempt);
+            let (ceremony, transcript) =
+                checked(&own, made.clone()).map_err(|why| format!("{attempt}: {why}")).unwrap();
+            assert!(ceremony.outcome().is_some_and(|outcome| outcome.token.is_some()));
+            assert_eq!(transcript.to_bytes(), made.to_bytes());
+            begin(&mut own, &world);
+        }
+        let refused = |own: &State, transcript: &Transcript| checked(own, transcript.clone()).err().unwrap();
+        let earlier = refused(&own, &made);
+        assert!(earlier.contains("of attempt 2, and this node knows of attempt 3"), "{earlier}");
+        let other = state(&world, "another");
+        let foreign = refused(&other, &made);
+        let own = other.ceremony.proposal().digest().to_string();
+        assert!(foreign.contains("it is of proposal") && foreign.contains(&own), "{foreign}");
+        let unfinished = refused(&state(&world, "ours"), &unfinished);
+        assert!(unfinished.contains("ends before the token"), "{unfinished}");
+    }
+}

@@ -27,6 +27,8 @@ pub mod machine;
 pub mod member;
 pub mod peers;
 pub mod service;
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 

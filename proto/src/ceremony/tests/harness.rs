@@ -80,6 +80,8 @@ pub(super) struct Harness {
     pub(super) rogues: BTreeMap<u16, Rogue>,
     pub(super) disks: BTreeMap<u16, Vec<u8>>,
     pub(super) log: Vec<Vec<u8>>,
+    /// What of it counts.
+    taken: BTreeSet<Vec<u8>>,
     pub(super) pending: Vec<Vec<u8>>,
     /// What an honest member said first, by attempt and kind, and for openings by row.
     said: BTreeMap<(u16, u32, Kind, u16, u16), Vec<u8>>,
@@ -96,6 +98,7 @@ impl Harness {
             rogues: BTreeMap::new(),
             disks: BTreeMap::new(),
             log: Vec::new(),
+            taken: BTreeSet::new(),
             pending: Vec::new(),
             said: BTreeMap::new(),
             weather,
@@ -147,6 +150,9 @@ impl Harness {
     /// The log gets this message.
     pub(super) fn deliver(&mut self, message: Vec<u8>) -> Result<(), Refusal> {
         let outcome = self.ceremony.apply(&parse(&message));
+        if outcome.is_ok() {
+            self.taken.insert(message.clone());
+        }
         self.log.push(message);
         outcome
     }
@@ -189,8 +195,9 @@ impl Harness {
         messages.into_iter().filter(|message| self.post(message.clone())).count() > 0
     }
 
-    /// An honest member never says two things.
+    /// An honest member never says two things, nor what the log has.
     fn remember(&mut self, member: u16, message: &[u8]) {
+        assert!(!self.taken.contains(message), "member {member} says again what counts");
         if self.said.values().any(|said| said == message) {
             return;
         }

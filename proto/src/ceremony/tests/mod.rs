@@ -1,5 +1,7 @@
-//! Ceremonies of honest members, in any order and with crashes; what is refused; and in `rogues` what the compromised do.
+//! Ceremonies of honest members, in any order and with crashes; what is refused; in `dealings` what becomes of a dealing;
+//! and in `rogues` what the compromised do.
 
+mod dealings;
 mod harness;
 mod rogues;
 mod transcript;
@@ -50,6 +52,14 @@ fn even_where_nobody_is_compromised_no_dealer_knows_the_key() {
         let harness = honest(n, 0, 1, CALM);
         assert!(harness.attempt().qualified().count() >= 2);
     }
+    // One dealing alone makes no key.
+    let mut harness = honest_until(2, 0, |step| step == Step::Reporting);
+    let (context, dealings) = (harness.attempt().context, harness.attempt().dealings_digest.unwrap());
+    for (member, complaints) in [(0, vec![0]), (1, vec![])] {
+        harness.deliver(sign(Report { context, dealings, complaints }, &identity(member))).unwrap();
+    }
+    assert!(harness.attempt().set.is_none());
+    assert_eq!(harness.ceremony.progress().dead, Some(Dead::Dealings { needed: 2, left: 1 }));
 }
 
 #[test]
@@ -62,6 +72,11 @@ fn whoever_replays_the_log_has_the_same_state() {
     // The last member's secrets, read back, are what they were.
     let kept = harness.kept(3).unwrap();
     assert_eq!(*kept.to_bytes(), harness.disks[&3]);
+    // The share stands at their end, and what is no share is not taken for one.
+    let mut damaged = harness.disks[&3].clone();
+    let end = damaged.len() - 32;
+    damaged[end..].fill(0xff);
+    assert!(matches!(Kept::parse(&damaged), Err(Error::Share(_))));
 }
 
 /// All that can be seen of a ceremony from outside, and what each member would do.
@@ -325,6 +340,9 @@ fn a_member_signs_only_with_all_its_rows() {
     let set = digest_of_set(&digests[1..]);
     assert_eq!(harness.attempt().set.as_ref().map(|set| set.digest), Some(set));
     assert!(harness.attempt().qualified().all(|dealt| dealt.dealer != dealer));
+    // Nor is its row published any more.
+    let awaited = harness.ceremony.progress().awaited;
+    assert!(awaited.iter().all(|each| each.kind == Kind::Qualified), "{awaited:?}");
     let whole = digest_of_set(&digests);
     harness.deliver(sign(Qualified { context, set: whole }, &identity(3))).unwrap();
     let offence = &harness.ceremony.progress().misdeeds[0].offence;
@@ -410,39 +428,6 @@ fn honest_until_with_disks(stop: Step) -> std::collections::BTreeMap<u16, Vec<u8
         kept.back_at(stop).to_bytes().to_vec()
     };
     whole.disks.iter().map(|(member, disk)| (*member, strip(disk))).collect()
-}
-
-#[test]
-fn a_second_dealing_takes_the_first_one_out() {
-    let mut harness = honest_until(4, 1, |step| step == Step::Reporting);
-    let dealt = harness.attempt().dealings[0].signed.payload().clone();
-    let dealer = harness.attempt().dealings[0].dealer;
-    let commitment = Polynomial::random(3, &mut ChaCha20Rng::seed_from_u64(1)).unwrap().commitment().unwrap();
-    harness.deliver(sign(Dealing { commitment, ..dealt }, &identity(dealer))).unwrap();
-    let progress = harness.ceremony.progress();
-    assert!(matches!(progress.misdeeds[0].offence, Offence::Equivocation { kind: Kind::Dealing, .. }));
-    let (context, dealings) = (harness.attempt().context, harness.attempt().dealings_digest.unwrap());
-    for member in harness.members() {
-        harness.deliver(sign(Report { context, dealings, complaints: vec![] }, &identity(member))).unwrap();
-    }
-    assert_eq!(harness.attempt().qualified().count(), 2);
-    assert!(harness.attempt().qualified().all(|dealt| dealt.dealer != dealer));
-}
-
-#[test]
-fn a_dealing_with_an_open_complaint_waits() {
-    // Two of three dealings wait for openings: one is left, and one is not enough.
-    let mut harness = honest_until(4, 1, |step| step == Step::Reporting);
-    let (context, dealings) = (harness.attempt().context, harness.attempt().dealings_digest.unwrap());
-    for member in harness.members() {
-        let complaints = if member == 2 { vec![0, 1] } else { vec![] };
-        harness.deliver(sign(Report { context, dealings, complaints }, &identity(member))).unwrap();
-    }
-    assert!(harness.attempt().set.is_none());
-    let dealers: Vec<u16> = harness.attempt().dealings[..2].iter().map(|dealt| dealt.dealer).collect();
-    let awaited: Vec<Awaited> = harness.ceremony.progress().awaited;
-    assert_eq!(awaited.len(), 2);
-    assert!(awaited.iter().all(|each| each.kind == Kind::Opening && dealers.contains(&each.member)));
 }
 
 #[test]

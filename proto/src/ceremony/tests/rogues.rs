@@ -423,7 +423,11 @@ fn another_attempt_without_the_rogues_makes_the_key() {
             harness.begin(harness.honest());
             harness.run();
             assert!(harness.check(), "{rogue:?}, seed {seed}");
-            assert_eq!(harness.ceremony.progress().attempt, 2);
+            let progress = harness.ceremony.progress();
+            assert_eq!(progress.attempt, 2);
+            // What was done in the first attempt is not forgotten.
+            let named = matches!(rogue, Rogue::BadShare | Rogue::Other(_));
+            assert_eq!(progress.misdeeds.iter().any(|misdeed| misdeed.attempt == 1), named, "{rogue:?}");
         }
     }
 }

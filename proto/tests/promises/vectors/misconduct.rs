@@ -5,14 +5,19 @@ use fairpost_proto::cose::Signed;
 use fairpost_proto::entry::Head;
 use fairpost_proto::ids::{ClusterId, Digest, Verdict};
 use fairpost_proto::leaf::{Leaf, Round};
-use fairpost_proto::misconduct::{self, Act, Misconduct, Signature, Voted};
+use fairpost_proto::misconduct::{self, Act, Culprit, Misconduct, Signature, Voted};
+use fairpost_proto::threshold::{Message, combine, deal};
+use fairpost_proto::trust::Trust;
+use fairpost_proto::view::View;
 use fairpost_proto::vote::Vote;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 use serde_json::json;
 
 use super::faults;
-use super::{Made, bytes as field, foreign_trust, same, show};
+use super::{Made, bytes as field, foreign_trust, same, sealed, second_view, show, trust_file};
 use crate::item::{Item, bytes};
-use crate::world::{World, after, now, signing_key, world};
+use crate::world::{World, after, constitution, now, signing_key, world};
 
 fn voted(world: &World, member: usize, leaf: Leaf, change: impl FnOnce(&mut Vote)) -> Voted {
     let (vote, proof) = world.vote(member, &leaf, change);
@@ -84,6 +89,8 @@ fn servers_are_convicted_as_in_the_vectors() {
     );
     let later = Leaf { time: after(3601), ..released };
     guilty("two-times", "And for two times of one verdict.", server_2, leaves(one(released), one(later)));
+    let other = Leaf { evidence: Some(Digest::of(b"another receipt")), ..released };
+    guilty("two-receipts", "And for two receipts at one time.", server_2, leaves(one(released), one(other)));
     let elsewhere = voted(world, 1, withdrawn, |vote| (vote.sequence, vote.log_size) = (6, 10));
     guilty("two-entries", "In two entries.", server_2, leaves(one(released), elsewhere));
     let other = |vote: &mut Vote| vote.log_root = Digest::of(b"another log");
@@ -190,8 +197,49 @@ fn servers_are_convicted_as_in_the_vectors() {
         act,
     );
 
+    let forgery = Signed::sign(
+        *rooted(world, 1, |_| {}).payload(),
+        key_id(&world.members[1].verifying_key()),
+        &stranger,
+    );
+    let act = roots(forgery, rooted(world, 1, |vote| vote.log_root = Digest::of(b"another log")));
+    innocent(
+        "forged-other",
+        "The member signed the other of the two alone.",
+        "the signature on this application/vnd.fairpost.vote+cose is not by key",
+        act,
+    );
+
+    // Where there is a second view, in which the first member has another key.
+    let (view, token) = sealed(second_view());
+    let trust = trust_file(&[(view.bytes().to_vec(), token.to_bytes().to_vec())]);
+    let trust = Trust::parse(&trust.encode()).unwrap();
+    let later = |act: Act| fields(&Misconduct::new(trust.clone(), act).to_bytes());
+    let in_epoch_1 = |member| {
+        let other = |vote: &mut Vote| (vote.epoch, vote.log_root) = (1, Digest::of(b"another log"));
+        roots(rooted(world, member, |_| {}), rooted(world, member, other))
+    };
+    let mut convicting = later(in_epoch_1(1));
+    convicting["culprit"] = server_2.into();
+    made.valid("two-epochs", "Two roots for one size, signed in two epochs.", convicting);
+    let error = "who is no member in epoch 1";
+    made.invalid("old-key", "In the second epoch this key was no member's.", error, later(in_epoch_1(0)));
+    let act = entries(
+        head(world, 1, |_| {}),
+        head(world, 1, |head| (head.epoch, head.batch) = (1, Digest::of(b"b"))),
+    );
+    let error = "one statement is about entry 5 of term 2 in epoch";
+    made.invalid("other-epoch", "The same place in another epoch.", error, later(act));
+
     let foreign = Misconduct::new(foreign_trust(world), leaves(one(released), one(withdrawn))).to_bytes();
     made.invalid("foreign-trust", "The file is about another cluster.", "and you trust", fields(&foreign));
+    let foreign = foreign_trust(world);
+    let elsewhere = |root: &[u8]| {
+        rooted(world, 1, |vote| (vote.cluster, vote.log_root) = (foreign.cluster(), Digest::of(root)))
+    };
+    let foreign =
+        Misconduct::new(foreign.clone(), roots(elsewhere(b"log"), elsewhere(b"another log"))).to_bytes();
+    made.invalid("foreign", "It would convict, in another cluster.", "and you trust", fields(&foreign));
     let good = misconduct(leaves(one(released), one(withdrawn)));
     let item = Item::decode(&good);
     made.faults("", faults::tagged(&item), fields);
@@ -226,4 +274,34 @@ fn servers_are_convicted_as_in_the_vectors() {
         let named = vector["culprit"].as_str().unwrap_or_default();
         same(vector, "culprit", if culprit.starts_with(named) { named } else { &culprit })
     });
+}
+
+#[test]
+fn two_tokens_convict_as_many_as_two_quorums_share() {
+    // Of five members four make a quorum, and two quorums share three.
+    let world = world();
+    let (commitment, shares) = deal(4, 5, &mut ChaCha20Rng::seed_from_u64(5)).unwrap();
+    let members: Vec<_> = (0x51..0x56).map(signing_key).collect();
+    let genesis = View::genesis("five", constitution(&members, &commitment, &world.ca)).unwrap();
+    let token = |message: &Message| {
+        let sign = |index: u16| (index, shares[usize::from(index)].sign(message));
+        combine(4, &(0..4).map(sign).collect::<Vec<_>>()).unwrap()
+    };
+    let trust = Trust::new(genesis.clone(), token(&genesis.message())).unwrap();
+    let (cluster, exchange) = (genesis.cluster(), world.cmp2.id());
+    let said = |verdict| {
+        let token = token(&Message::Verdict { cluster, verdict, exchange });
+        Signature { exchange, verdict, token }
+    };
+    let act = Act::Tokens(Box::new([said(Verdict::Released), said(Verdict::Expired)]));
+    let conviction = misconduct::verify(&Misconduct::new(trust.clone(), act), &trust).unwrap();
+    assert_eq!(conviction.culprit, Culprit::Members { at_least: 3 });
+}
+
+#[test]
+fn a_proof_of_misconduct_that_is_too_large_is_not_read() {
+    let most = misconduct::MAX_BYTES;
+    let error = Misconduct::parse(&vec![0xa5; most + 1]).unwrap_err();
+    assert!(matches!(error, misconduct::Error::TooLarge { found } if found == most + 1), "{error}");
+    assert!(matches!(Misconduct::parse(&vec![0xa5; most]), Err(misconduct::Error::Cbor(_))));
 }
