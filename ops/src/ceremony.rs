@@ -312,9 +312,6 @@ fn describe(proposal: &Proposal, nodes: &[Node], answers: &[Answer]) -> Line {
     for (node, answer) in nodes.iter().zip(answers) {
         let name = &node.name;
         match answer {
-            Err(status) if status.code() == Code::Unimplemented => {
-                problems.push(format!("{name} has another cluster already"));
-            }
             Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
                 problems.push(format!("{name}: {}", status.message()));
             }

@@ -61,11 +61,11 @@ pub struct Options {
 /// If the address is none, the folder is not empty, or a file can't be written.
 pub fn init(options: &Options, now: Timestamp) -> Result<Member, Error> {
     let Options { folder, name, address, listen } = options;
-    let target: Target =
+    // As members and clients will read it.
+    let _reachable: Target =
         address.parse().map_err(|source| Error::Address { address: address.clone(), source })?;
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    drop(target);
     let port = port.parse().unwrap_or_default();
     let listen = listen.unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
     let metrics = listen

@@ -51,6 +51,11 @@ impl Log {
         self.0.state.lock().clone()
     }
 
+    /// The ceremony as it is now, without its messages.
+    pub fn ceremony(&self) -> Ceremony {
+        self.0.state.lock().ceremony.clone()
+    }
+
     /// Tells of changes.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -58,8 +63,7 @@ impl Log {
 
     /// What would come of this message if it were the next.
     pub fn judge(&self, message: &Message) -> Result<(), Refusal> {
-        let mut ceremony = self.0.state.lock().ceremony.clone();
-        ceremony.apply(message)
+        self.ceremony().apply(message)
     }
 
     /// Takes the place of what the log gave: this transcript has the end that is missing here. What the log still brings

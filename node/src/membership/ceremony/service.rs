@@ -168,7 +168,7 @@ impl Service for CeremonyService {
 }
 
 fn progress(log: &Log) -> CeremonyProgress {
-    let ceremony = log.state().ceremony;
+    let ceremony = log.ceremony();
     let (proposal, progress) = (ceremony.proposal(), ceremony.progress());
     let name = |index: &u16| name(proposal, *index);
     CeremonyProgress {
