@@ -1,6 +1,6 @@
 //! A key for tests that are about something else: dealt by this process, which knows all of it.
 //!
-//! No program that users run deals a key.
+//! No program that users run deals a cluster's key; the bench deals one to measure with, and throws it away.
 
 use std::path::Path;
 
